@@ -2,9 +2,9 @@
 
 Holidays are computed: the movable feasts from Easter, the fixed national dates from the year, the city's dates for as
 long as the exchange kept them, and the two days the exchange itself stays closed (24 December and the last weekday of
-the year). What was decided for one year only stands in AD_HOC_OPEN and AD_HOC_CLOSED. A calendar file in the layout
-ANBIMA and B3 tables are kept in ("2026-11-20", one a line, "#" starts a comment, weekday names are skipped) replaces the computation for the
-years it covers.
+the year). What was decided for one year only stands in AD_HOC_OPEN and AD_HOC_CLOSED. A calendar file ("2026-11-20",
+one date a line, as ANBIMA's and B3's tables are kept; "#" starts a comment, the weekend's names may stand on top)
+replaces the computation for the years it covers.
 
 Limits: half days (Ash Wednesday opens at 13:00) are whole days here. Years before 2000 are refused.
 """

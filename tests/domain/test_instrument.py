@@ -32,7 +32,9 @@ def test_these_are_tickers(ticker: str) -> None:
     assert is_ticker(ticker)
 
 
-@pytest.mark.parametrize("text", ["", "petr4", "PETR", "PETR4FF", "PET4", "PETR123", "3ETR4", "PETR4 ", "PETR4\n", "SBSESP"])
+@pytest.mark.parametrize(
+    "text", ["", "petr4", "PETR", "PETR4FF", "PET4", "PETR123", "3ETR4", "PETR4 ", "PETR4\n", "SBSESP"]
+)
 def test_these_are_not_tickers(text: str) -> None:
     assert not is_ticker(text)
 
