@@ -1,0 +1,1 @@
+"""What crosses between processes, written once: commands, events, topics, the door, the directory, MarketSession."""
