@@ -1,0 +1,1 @@
+"""The processes: each folder is one service, started by name; none imports another."""
