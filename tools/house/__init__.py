@@ -1,0 +1,1 @@
+"""House rules that no ready linter knows; `python -m tools.house` runs them all."""
