@@ -268,7 +268,7 @@ def install_project() -> None:
 def bootstrap(group: str) -> None:
     """Make .venv ready for `group`."""
     with only_one() as lock_descriptor:
-        if is_fresh(group):
+        if is_fresh(group) and works(VENV_PYTHON):
             return
         started_s = time.monotonic()
         ensure_environment()
