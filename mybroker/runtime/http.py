@@ -223,4 +223,3 @@ async def _answer_http_exception(request: Request, error: Exception) -> Response
     code = _CODES.get(error.status_code, f"http_{error.status_code}")
     problem = Problem(error.status_code, code, error.detail, headers=error.headers)
     return _problem_response(problem, request.url.path)
-

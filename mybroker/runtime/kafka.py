@@ -12,11 +12,12 @@ import asyncio
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 
+from mybroker.contracts.topics import TopicSpec
 from mybroker.runtime.telemetry import counter
 
 MESSAGE_BYTES_MAX = 1_000_000
@@ -38,26 +39,6 @@ _HOUSE: Mapping[str, Any] = {
 _RETRIED = counter("mbb3_kafka_start_retries_total", "Requests repeated while the broker starts", ["request"])
 
 KafkaHeaders = Sequence[tuple[str, bytes]]
-
-
-class TopicLike(Protocol):
-    """What `ensure_topics` needs to know of a topic."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def partitions(self) -> int: ...
-    @property
-    def config(self) -> Mapping[str, str]: ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TopicSpec:
-    """A topic as it should be; `config` holds broker-side topic settings."""
-
-    name: str
-    partitions: int = 1
-    config: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,13 +123,14 @@ def make_consumer(url: str, *, group: str | None = None, offset_reset: str = "er
     return Consumer({**_HOUSE, **own, **extra})
 
 
-def ensure_topics(url: str, topics: Iterable[TopicLike], *, deadline_ms: int = START_DEADLINE_MS) -> None:
+def ensure_topics(url: str, topics: Iterable[TopicSpec], *, deadline_ms: int = START_DEADLINE_MS) -> None:
     """Create the topics that are missing; those that exist are left as they are. Blocks; waits for the broker.
 
     Returns when every partition has a leader. Raises KafkaException for a topic the broker refuses, and when a
     topic exists with fewer partitions than asked for.
     """
-    from confluent_kafka.admin import AdminClient, NewTopic
+    from confluent_kafka.admin import AdminClient
+    from confluent_kafka.cimpl import NewTopic
 
     wanted = list(topics)
     admin = AdminClient({**_HOUSE, "bootstrap.servers": url})
@@ -164,7 +146,7 @@ def ensure_topics(url: str, topics: Iterable[TopicLike], *, deadline_ms: int = S
             if not missing and _all_have_leaders(known, wanted):
                 return
             if missing:
-                made = admin.create_topics([NewTopic(t.name, t.partitions, 1, config=dict(t.config)) for t in missing])
+                made = admin.create_topics([NewTopic(t.name, t.partitions, 1, config=topic_config(t)) for t in missing])
                 for future in made.values():
                     _accept_existing(future)
         except KafkaException as error:
@@ -174,6 +156,23 @@ def ensure_topics(url: str, topics: Iterable[TopicLike], *, deadline_ms: int = S
         if time.monotonic() > give_up_at:
             raise TimeoutError(f"topics {[t.name for t in wanted]} have no leader after {deadline_ms} ms")
         time.sleep(0.05)
+
+
+def topic_config(topic: TopicSpec) -> dict[str, str]:
+    """Broker-side settings of a topic."""
+    if topic.compacted:
+        return {
+            "cleanup.policy": "compact",
+            "segment.ms": "600000",
+            "min.cleanable.dirty.ratio": "0.1",
+            "max.message.bytes": str(MESSAGE_BYTES_MAX),
+        }
+    return {
+        "cleanup.policy": "delete",
+        "retention.ms": str(topic.retention_ms),
+        "retention.bytes": "-1",
+        "max.message.bytes": str(MESSAGE_BYTES_MAX),
+    }
 
 
 def watermarks(
@@ -234,7 +233,9 @@ def read_from(
             if batch:
                 give_up_at = time.monotonic() + deadline_ms / 1000
             elif time.monotonic() > give_up_at:
-                raise TimeoutError(f"{topic}[{partition}]: expected records up to {end}, none came for {deadline_ms} ms")
+                raise TimeoutError(
+                    f"{topic}[{partition}]: expected records up to {end}, none came for {deadline_ms} ms"
+                )
     finally:
         consumer.close()
 
@@ -343,26 +344,28 @@ def _accept_existing(future: Any) -> None:
             raise
 
 
-def _all_have_leaders(known: Mapping[str, Any], wanted: Iterable[TopicLike]) -> bool:
+def _all_have_leaders(known: Mapping[str, Any], wanted: Iterable[TopicSpec]) -> bool:
     return all(p.leader >= 0 for topic in wanted for p in known[topic.name].partitions.values())
 
 
-_PASSING_CODES = frozenset({
-    KafkaError._ALL_BROKERS_DOWN,
-    KafkaError._TRANSPORT,
-    KafkaError._TIMED_OUT,
-    KafkaError._RESOLVE,
-    KafkaError._WAIT_COORD,
-    KafkaError._UNKNOWN_PARTITION,
-    KafkaError._UNKNOWN_TOPIC,
-    KafkaError.NOT_LEADER_FOR_PARTITION,
-    KafkaError.LEADER_NOT_AVAILABLE,
-    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
-    KafkaError.COORDINATOR_NOT_AVAILABLE,
-    KafkaError.REQUEST_TIMED_OUT,
-    KafkaError.BROKER_NOT_AVAILABLE,
-    KafkaError.UNKNOWN_TOPIC_OR_PART,
-})
+_PASSING_CODES = frozenset(
+    {
+        KafkaError._ALL_BROKERS_DOWN,
+        KafkaError._TRANSPORT,
+        KafkaError._TIMED_OUT,
+        KafkaError._RESOLVE,
+        KafkaError._WAIT_COORD,
+        KafkaError._UNKNOWN_PARTITION,
+        KafkaError._UNKNOWN_TOPIC,
+        KafkaError.NOT_LEADER_FOR_PARTITION,
+        KafkaError.LEADER_NOT_AVAILABLE,
+        KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+        KafkaError.COORDINATOR_NOT_AVAILABLE,
+        KafkaError.REQUEST_TIMED_OUT,
+        KafkaError.BROKER_NOT_AVAILABLE,
+        KafkaError.UNKNOWN_TOPIC_OR_PART,
+    }
+)
 
 
 def _may_pass(error: KafkaException) -> bool:

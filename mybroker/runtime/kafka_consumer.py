@@ -137,10 +137,12 @@ class ConsumerLoop:
 
     def _begin(self, consumer: Consumer) -> None:
         if self._positions is not None:
-            consumer.assign([
-                TopicPartition(topic, partition, offset if offset >= 0 else OFFSET_BEGINNING)
-                for (topic, partition), offset in self._positions.items()
-            ])
+            consumer.assign(
+                [
+                    TopicPartition(topic, partition, offset if offset >= 0 else OFFSET_BEGINNING)
+                    for (topic, partition), offset in self._positions.items()
+                ]
+            )
             return
 
         def revoked(_consumer: Consumer, partitions: list[TopicPartition]) -> None:
@@ -210,9 +212,11 @@ class ConsumerLoop:
             self._loop.call_soon_threadsafe(callback, *arguments)
 
 
-_LASTING = frozenset({
-    KafkaError._AUTO_OFFSET_RESET,
-    KafkaError.OFFSET_OUT_OF_RANGE,
-    KafkaError.TOPIC_AUTHORIZATION_FAILED,
-    KafkaError.GROUP_AUTHORIZATION_FAILED,
-})
+_LASTING = frozenset(
+    {
+        KafkaError._AUTO_OFFSET_RESET,
+        KafkaError.OFFSET_OUT_OF_RANGE,
+        KafkaError.TOPIC_AUTHORIZATION_FAILED,
+        KafkaError.GROUP_AUTHORIZATION_FAILED,
+    }
+)

@@ -119,7 +119,9 @@ class AppContext:
             async with asyncio.timeout(STOP_DEADLINE_MS / 1000):
                 await self._take_down()
         except TimeoutError:
-            self.log.error("stop_deadline_passed", deadline_ms=STOP_DEADLINE_MS, tasks=[t.get_name() for t in self._tasks])
+            self.log.error(
+                "stop_deadline_passed", deadline_ms=STOP_DEADLINE_MS, tasks=[t.get_name() for t in self._tasks]
+            )
             return 1
         return 0 if self._failure is None else 1
 
