@@ -154,3 +154,28 @@ def join_parts(parts: Sequence[FramePart]) -> Frame:
         digest=first.digest,
         events=tuple(event for part in parts for event in part.frame.events),
     )
+
+
+class FrameHead(msgspec.Struct, frozen=True):
+    """A frame's head without its events: enough to compare histories quickly."""
+
+    log_id: str
+    seq: int
+    offset: int
+    epoch: int
+    engine_version: int
+    at_ns: int
+    digest: str
+    part: int = 1
+    last: bool = True
+
+
+_HEAD = msgspec.json.Decoder(FrameHead)
+
+
+def decode_frame_head(data: bytes) -> FrameHead:
+    """Decode only the head of one message of the event log; raises Malformed."""
+    try:
+        return _HEAD.decode(data)
+    except msgspec.MsgspecError as error:
+        raise Malformed(f"frame: {error}, was {data[:120]!r}") from error

@@ -1,0 +1,1 @@
+"""One matcher per shard of a market: command log in, event log out."""
