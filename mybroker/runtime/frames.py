@@ -12,8 +12,9 @@ back, twice as far each time, and only a gap seen from the log's beginning is a 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from confluent_kafka import KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from mybroker.contracts.frames import Frame, FramePart, decode_frame_part, join_parts
 from mybroker.runtime.kafka import Record, make_consumer, watermarks
@@ -200,7 +201,8 @@ def find_offset(url: str, topic: str, partition: int, position: FramePosition) -
 
     Returns the first offset when the log is another one.
     """
-    consumer = make_consumer(url, **{"fetch.message.max.bytes": 65_536, "queued.min.messages": 1})
+    small_reads: dict[str, Any] = {"fetch.message.max.bytes": 65_536, "queued.min.messages": 1}
+    consumer = make_consumer(url, **small_reads)
     try:
         low, high = watermarks(consumer, topic, partition)
         first = low
@@ -218,10 +220,7 @@ def find_offset(url: str, topic: str, partition: int, position: FramePosition) -
         consumer.close()
 
 
-def _probe(consumer: object, topic: str, partition: int, offset: int) -> Frame:
-    from confluent_kafka import Consumer
-
-    assert isinstance(consumer, Consumer)
+def _probe(consumer: Consumer, topic: str, partition: int, offset: int) -> Frame:
     consumer.assign([TopicPartition(topic, partition, offset)])
     waited_s = 0.0
     while waited_s < PROBE_DEADLINE_S:

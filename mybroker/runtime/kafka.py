@@ -11,14 +11,16 @@ Known limit: a restarted process has a new producer id, so what was sent but not
 import asyncio
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 
 from mybroker.contracts.topics import TopicSpec
 from mybroker.runtime.telemetry import counter
+
+T = TypeVar("T")
 
 MESSAGE_BYTES_MAX = 1_000_000
 PRODUCER_QUEUE_MESSAGES_MAX = 200_000
@@ -181,20 +183,28 @@ def watermarks(
     """(first offset, next offset) of a partition; blocks and retries while the broker starts."""
     own = isinstance(url_or_consumer, str)
     consumer = make_consumer(url_or_consumer) if isinstance(url_or_consumer, str) else url_or_consumer
-    give_up_at = time.monotonic() + deadline_ms / 1000
     try:
-        while True:
-            try:
-                low, high = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=5)
-                return low, high
-            except KafkaException as error:
-                if time.monotonic() > give_up_at or not _may_pass(error):
-                    raise
-                _RETRIED.labels("watermarks").inc()
-            time.sleep(0.05)
+        return retrying(
+            "watermarks",
+            lambda: consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=5),
+            deadline_ms=deadline_ms,
+        )
     finally:
         if own:
             consumer.close()
+
+
+def retrying(request: str, ask: Callable[[], T], *, deadline_ms: int = START_DEADLINE_MS) -> T:
+    """Ask until the broker answers; what does not pass by itself is raised at once. Blocks."""
+    give_up_at = time.monotonic() + deadline_ms / 1000
+    while True:
+        try:
+            return ask()
+        except KafkaException as error:
+            if time.monotonic() > give_up_at or not _may_pass(error):
+                raise
+            _RETRIED.labels(request).inc()
+        time.sleep(0.05)
 
 
 def read_from(

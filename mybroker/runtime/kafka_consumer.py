@@ -14,7 +14,7 @@ from typing import Any
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
 
-from mybroker.runtime.kafka import Record, make_consumer, poll_batch, to_record
+from mybroker.runtime.kafka import Record, make_consumer, poll_batch, retrying, to_record
 from mybroker.runtime.logging import get_logger
 
 BATCH_MESSAGES_MAX = 500
@@ -36,6 +36,7 @@ class ConsumerLoop:
         positions: Positions | None = None,
         topics: Sequence[str] = (),
         group: str | None = None,
+        sole_member: bool = False,
         commit_handled: bool = False,
         offset_reset: str = "earliest",
         batch_messages_max: int = BATCH_MESSAGES_MAX,
@@ -44,6 +45,9 @@ class ConsumerLoop:
         **extra: Any,
     ) -> None:
         """`positions`: {(topic, partition): next offset}, -1 for the beginning; else `topics` and `group`.
+
+        `sole_member`: this process is the group's only member. It takes all partitions from their committed
+        offsets at once, where a shared group would first wait for a killed member to be missed (10 s).
 
         `commit_handled` commits each batch after the callback returned. `on_caught_up(topic, partition)` and
         `on_revoked(partitions)` are called on the event loop.
@@ -55,6 +59,7 @@ class ConsumerLoop:
         self._positions = positions
         self._topics = list(topics)
         self._group = group
+        self._sole_member = sole_member
         self._commit_handled = commit_handled
         self._offset_reset = offset_reset
         self._batch_messages_max = batch_messages_max
@@ -145,6 +150,10 @@ class ConsumerLoop:
             )
             return
 
+        if self._sole_member:
+            consumer.assign(committed_positions(consumer, self._topics))
+            return
+
         def revoked(_consumer: Consumer, partitions: list[TopicPartition]) -> None:
             self._call(self._on_revoked, [(p.topic, p.partition) for p in partitions])
 
@@ -210,6 +219,25 @@ class ConsumerLoop:
     def _call(self, callback: Callable[..., object] | None, *arguments: object) -> None:
         if callback is not None and self._loop is not None:
             self._loop.call_soon_threadsafe(callback, *arguments)
+
+
+def committed_positions(consumer: Consumer, topics: Sequence[str]) -> list[TopicPartition]:
+    """The committed offset of every partition of `topics`; the beginning where there is none. Blocks, retries."""
+
+    def ask() -> list[TopicPartition]:
+        found = []
+        for topic in topics:
+            known = consumer.list_topics(topic, timeout=5).topics[topic]
+            if known.error is not None:
+                raise KafkaException(known.error)
+            found += [TopicPartition(topic, partition) for partition in sorted(known.partitions)]
+        return list(consumer.committed(found, timeout=5))
+
+    positions = retrying("committed", ask)
+    for position in positions:
+        if position.offset < 0:
+            position.offset = OFFSET_BEGINNING
+    return positions
 
 
 _LASTING = frozenset(

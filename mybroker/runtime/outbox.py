@@ -78,7 +78,8 @@ async def put(
 ) -> int:
     """Write a row in the caller's transaction; returns its id. The current trace travels in the headers."""
     cursor = await connection.execute(
-        "insert into outbox (aggregatetype, aggregateid, type, payload, headers) values (%s, %s, %s, %s, %s) returning id",
+        "insert into outbox (aggregatetype, aggregateid, type, payload, headers)"
+        " values (%s, %s, %s, %s, %s) returning id",
         [aggregatetype, aggregateid, type, payload, Jsonb({**inject_mapping(), **(headers or {})})],
     )
     row = await cursor.fetchone()
@@ -117,8 +118,10 @@ class Relay:
 
     async def _relay_with_lock(self) -> None:
         # A connection of its own: the lock lives as long as it, and a pool would hand it on.
+        url = self._pool.conninfo
+        assert isinstance(url, str), "expected a pool opened with a URL"
         connection: Connection = await psycopg.AsyncConnection.connect(
-            self._pool.conninfo, autocommit=True, connect_timeout=5, application_name=f"outbox {self._name}"
+            url, autocommit=True, connect_timeout=5, application_name=f"outbox {self._name}"
         )
         async with connection:
             cursor = await connection.execute("select pg_try_advisory_lock(%s)", [self._key])
