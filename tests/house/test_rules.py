@@ -2,7 +2,7 @@
 
 import pytest
 
-from tools.house.dependencies import check_dependencies
+from tools.house.dependencies import check_dependencies, named
 from tools.house.floats import check_floats
 from tools.house.names import check_docstrings, check_names
 from tools.house.purity import check_purity, check_services_seen
@@ -107,7 +107,14 @@ def test_a_float_near_money_is_found(line: str):
 
 
 def test_integers_and_whole_division_are_no_floats():
-    assert list(check_floats(sources("mybroker/domain/a.py", "half = quantity // 2\nname = 'float'\n"))) == []
+    assert (
+        list(
+            check_floats(
+                sources("mybroker/domain/a.py", "half = quantity // 2\nname = 'float'\nhere = folder / 'file'\n")
+            )
+        )
+        == []
+    )
 
 
 @pytest.mark.parametrize(
@@ -147,6 +154,15 @@ def test_pure_packages_import_nothing_with_effects(path: str, line: str, found: 
 )
 def test_the_library_knows_no_service_but_the_audit_knows_the_engine(path: str, line: str, found: bool):
     assert bool(list(check_services_seen(sources(path, line)))) is found
+
+
+def test_an_extra_declares_the_package_it_brings():
+    assert list(named("psycopg[binary,pool]>=3.3; sys_platform != 'win32'")) == [
+        "psycopg",
+        "psycopg-binary",
+        "psycopg-pool",
+    ]
+    assert list(named("prometheus_client>=0.26")) == ["prometheus-client"]
 
 
 def dependency_messages(path: str, text: str, *, runtime: set[str], development: set[str]) -> list[str]:

@@ -16,7 +16,8 @@ from tools.house.source import Finding, Source
 
 OUR_PACKAGES = frozenset({"mybroker", "services", "tools", "tests", "bench", "conftest"})
 RUNTIME_PACKAGES = ("mybroker", "services")
-USED_WITHOUT_IMPORT = frozenset({"httptools", "uvloop", "websockets"})
+USED_WITHOUT_IMPORT = frozenset({"httptools", "psycopg-binary", "uvloop", "websockets"})
+JAVA_PACKAGES = frozenset({"de", "java", "javax", "org"})  # what JPype makes importable
 RULE = "dependency"
 
 
@@ -25,12 +26,21 @@ def normalized(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
+def named(requirement: str) -> Iterator[str]:
+    """Distributions one requirement names; `psycopg[pool]` is psycopg and psycopg-pool, as these projects call them."""
+    match = re.match(r"([\w.-]+)(?:\[([^\]]*)\])?", requirement)
+    assert match is not None, f"expected a requirement, was {requirement!r}"
+    yield normalized(match[1])
+    if match[2]:
+        yield from (normalized(f"{match[1]}-{extra.strip()}") for extra in match[2].split(","))
+
+
 def declared(pyproject: Path) -> tuple[set[str], set[str]]:
     """Direct dependencies: those of the running system, and those of development alone."""
     project = tomllib.loads(pyproject.read_text())["project"]
 
     def names(lines: list[str]) -> set[str]:
-        return {normalized(re.split(r"[\s<>=!~;\[]", line, maxsplit=1)[0]) for line in lines}
+        return {name for line in lines for name in named(line)}
 
     return names(project["dependencies"]), names(project["optional-dependencies"]["dev"])
 
@@ -49,7 +59,7 @@ def check_dependencies(
         may_use = runtime if source.is_below(*RUNTIME_PACKAGES) else runtime | development
         for line, name in imported_names(source.tree):
             first = name.split(".", 1)[0]
-            if first in OUR_PACKAGES or first in sys.stdlib_module_names:
+            if first in OUR_PACKAGES | JAVA_PACKAGES or first in sys.stdlib_module_names:
                 continue
             owners = {normalized(owner) for owner in provided.get(first, [first])}
             used |= owners

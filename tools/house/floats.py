@@ -32,7 +32,9 @@ def float_in(node: ast.AST) -> str | None:
             return "`float`"
         case ast.Constant(value=float() as literal):
             return f"the literal {literal}"
+        case ast.BinOp(op=ast.Div(), right=ast.Constant(value=str()) | ast.JoinedStr()):
+            return None  # joins a path
         case ast.BinOp(op=ast.Div()) | ast.AugAssign(op=ast.Div()):
-            return "`/` gives a float (or joins paths, which is no work for these modules)"
+            return "`/` gives a float (paths: joinpath)"
         case _:
             return None
