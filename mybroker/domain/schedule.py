@@ -32,7 +32,8 @@ class Hours:
 
     def __post_init__(self) -> None:
         times = (self.pre_open_minutes, self.open_minutes, self.closing_call_minutes, self.close_minutes)
-        assert times[0] >= 0 and times[-1] < MINUTES_PER_DAY, f"hours: outside the day, {times}"
+        assert times[0] >= 0, f"hours: outside the day, {times}"
+        assert times[-1] < MINUTES_PER_DAY, f"hours: outside the day, {times}"
         assert list(times) == sorted(set(times)), f"hours: expected strictly rising times, were {times}"
 
 

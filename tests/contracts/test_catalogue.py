@@ -44,7 +44,9 @@ def test_a_daily_file_replaces_reference_prices() -> None:
     replaced = shipped_catalogue().with_reference_prices({"PETR4": 3618, "ABCD3": 100})
 
     petr4, fractional, vale3 = replaced.find("PETR4"), replaced.find("PETR4F"), replaced.find("VALE3")
-    assert petr4 is not None and fractional is not None and vale3 is not None
+    assert petr4 is not None
+    assert fractional is not None
+    assert vale3 is not None
     assert (petr4.reference_price_ticks, fractional.reference_price_ticks) == (3618, 3618)
     assert vale3.reference_price_ticks == 6500
     assert replaced.find("ABCD3") is None
@@ -85,7 +87,8 @@ def test_a_mapping_replaces_the_catalogue() -> None:
 )
 def test_a_wrong_entry_is_named(ticker: str, change: dict[str, Any], message: str) -> None:
     read = catalogue_from_mapping({ticker: {**PETR4, **change}})
-    assert isinstance(read, tuple) and len(read) == 1
+    assert isinstance(read, tuple)
+    assert len(read) == 1
     assert message in str(read[0])
 
 

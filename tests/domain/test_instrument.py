@@ -46,7 +46,8 @@ def test_the_fractional_book_is_another_book_of_the_same_asset() -> None:
     assert fractional.order_quantity_max_shares == 99
     assert fractional.index_weight_ppm == 0
     assert fractional.reference_price_ticks == PETR4.reference_price_ticks
-    assert fractional.is_fractional and not PETR4.is_fractional
+    assert fractional.is_fractional
+    assert not PETR4.is_fractional
     assert asset_of("PETR4F") == asset_of("PETR4") == "PETR4"
 
 
