@@ -40,6 +40,7 @@ class RejectReason(StrEnum):
     UNKNOWN_ORDER = "unknown_order"
     ID_BARRED = "id_barred"
     TOO_LATE = "too_late"
+    REPLACE_PENDING = "replace_pending"
     SESSION_AMBIGUOUS = "session_ambiguous"
     UNKNOWN_SESSION = "unknown_session"
 
@@ -79,6 +80,7 @@ class RejectReason(StrEnum):
 _RETRYABLE = frozenset(
     {
         RejectReason.NOT_LOGGED_ON,
+        RejectReason.REPLACE_PENDING,
         RejectReason.MARKET_CLOSED,
         RejectReason.INSTRUMENT_HALTED,
         RejectReason.CANCEL_ONLY,
