@@ -186,6 +186,7 @@ def test_a_dependency_nobody_imports_is_found():
     assert dependency_messages("mybroker/a.py", "", runtime={"pyyaml"}, development=set()) == [
         "pyyaml is a dependency that no module imports"
     ]
+    assert dependency_messages("mybroker/a.py", "find_spec('PyYAML')", runtime={"pyyaml"}, development=set()) == []
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,10 @@
 """Every third-party package the code imports is a direct dependency in pyproject.toml, and every one there is used.
 
-What a module imports by luck, because another package brought it, goes away one day. Packages that are used without an
-import (a binary, a plugin, a driver behind another package) are named here.
+What a module imports by luck, because another package brought it, goes away one day. A package whose name stands in the
+code as a text counts as used: some are looked up for a binary they carry. Drivers behind another package are named here.
 """
 
+import ast
 import re
 import sys
 import tomllib
@@ -50,12 +51,21 @@ def distributions() -> Mapping[str, list[str]]:
     return metadata.packages_distributions()
 
 
+def texts(tree: ast.Module) -> Iterator[str]:
+    """Every text constant."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield node.value
+
+
 def check_dependencies(
     sources: list[Source], runtime: set[str], development: set[str], provided: Mapping[str, list[str]]
 ) -> Iterator[Finding]:
     """Yield imports nobody declared and declarations nobody imports."""
     used: set[str] = set()
     for source in sources:
+        if source.is_below(*RUNTIME_PACKAGES):
+            used |= {normalized(text) for text in texts(source.tree)}
         may_use = runtime if source.is_below(*RUNTIME_PACKAGES) else runtime | development
         for line, name in imported_names(source.tree):
             first = name.split(".", 1)[0]
