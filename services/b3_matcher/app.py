@@ -98,7 +98,7 @@ def _start_thread(context: AppContext, matcher: Matcher) -> None:
         except Diverged as error:
             matcher.progress.message = str(error)
             context.log.critical("shard_diverged", reason=str(error))
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001  whatever ends the thread ends the process
             matcher.progress.message = str(error)
             context.fail("matcher", error)
 

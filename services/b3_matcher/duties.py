@@ -61,7 +61,7 @@ def owed(
         yield Tick(epoch=epoch, at_ns=session_now_ns)
 
 
-def next_duty_wall_ns(engine: Engine, appended: Appended, *, wall_ns: int, due_wall_ns: int | None) -> int:
+def next_duty_wall_ns(appended: Appended, *, wall_ns: int, due_wall_ns: int | None) -> int:
     """Return the wall instant at which to look again: the next tick, or the next scheduled instant before it."""
     look_ns = max(wall_ns, appended.tick_wall_ns + TICK_EVERY_WALL_NS)
     return min(look_ns, due_wall_ns) if due_wall_ns is not None else look_ns

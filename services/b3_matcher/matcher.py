@@ -168,7 +168,9 @@ class Matcher:
         if not self.progress.owned:
             return IDLE_POLL_MS_MAX / 1000
         wall_ns = time.time_ns()
-        look_ns = next_duty_wall_ns(self._shard.engine, self._appended, wall_ns=wall_ns, due_wall_ns=self._due_wall_ns())
+        look_ns = next_duty_wall_ns(
+            self._shard.engine, self._appended, wall_ns=wall_ns, due_wall_ns=self._due_wall_ns()
+        )
         return max(0.0, min(IDLE_POLL_MS_MAX / 1000, (look_ns - wall_ns) / 1e9))
 
     def _due_wall_ns(self) -> int | None:
@@ -216,7 +218,7 @@ class Matcher:
         if step.frame.offset == self._epoch:
             if engine_epoch != self._epoch:
                 raise VersionRefused(
-                    f"engine version: the log wants {self._shard.engine.engine_version_wanted}, this is {ENGINE_VERSION};"
+                    f"engine version: expected {self._shard.engine.engine_version_wanted}, was {ENGINE_VERSION};"
                     " start the version that made this day, or begin a new day with `mybroker up --new-day`"
                 )
             self.progress.owned = True

@@ -1,0 +1,1 @@
+"""The exchange's supervisor: one per session, its hand is the command log."""
