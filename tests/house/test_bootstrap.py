@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from tools import bootstrap as program
+
 ROOT = Path(__file__).resolve().parents[2]
 WARM_S_MAX = 2.0  # aimed at 0.2; the machine that runs the tests is busy
 DEADLINE_S = 60.0
@@ -125,3 +127,28 @@ def test_without_a_new_enough_python_one_line_says_what_to_install(tmp_path):
     assert finished.returncode == 1
     assert "Python 3.11 or newer" in finished.stderr
     assert len(finished.stderr.strip().splitlines()) == 1
+
+
+def test_without_ensurepip_an_ordinary_user_is_told_what_to_install(monkeypatch, tmp_path):
+    monkeypatch.setattr(program, "VENV", tmp_path / ".venv")
+    monkeypatch.setattr(program, "has_module", lambda name: name != "ensurepip")
+    monkeypatch.setattr(program.os, "geteuid", lambda: 1000)
+
+    with pytest.raises(program.BootstrapError, match=r"apt-get install python3\.\d+-venv"):
+        program.create_environment()
+
+
+def test_progress_counts_only_what_this_platform_installs(capsys):
+    progress = program.Progress(total=3, started_s=100.0, drawn_s=100.0)
+    for line in (
+        "Ignoring colorama: markers 'sys_platform == \"win32\"' don't match your environment",
+        "Collecting click==8.5.1 (from -r requirements.txt (line 7))",
+        "  Downloading click-8.5.1-py3-none-any.whl (100 kB)",
+        "Requirement already satisfied: rich==15.0.0 in ./.venv",
+    ):
+        progress.hear(line)
+
+    progress.show(now_s=101.0)
+    assert capsys.readouterr().out == "", "a plain line comes only now and then"
+    progress.show(now_s=106.0)
+    assert capsys.readouterr().out == "2/2 packages fetched, 6 s\n"

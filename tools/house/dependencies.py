@@ -1,7 +1,7 @@
 """Every third-party package the code imports is a direct dependency in pyproject.toml, and every one there is used.
 
 What a module imports by luck, because another package brought it, goes away one day. A package whose name stands in the
-code as a text counts as used: some are looked up for a binary they carry. Drivers behind another package are named here.
+code as a text counts as used: some are looked up for a binary they carry. Drivers behind other packages are named here.
 """
 
 import ast
