@@ -32,8 +32,12 @@ status: runtime ## processes, phases, sequence numbers, lag and engines, live
 day: runtime ## one whole simulated day without a screen, then the audit
 	@exec $(BIN)/mybroker day
 
-test: check ## everything: the checks, then every test; exactly what CI runs
-	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+# A failed check does not hide what the tests say.
+test: dev ## everything: the checks, then every test; exactly what CI runs
+	@code=0; \
+	$(BIN)/python -m tools.check $(CODE) || code=1; \
+	$(BIN)/python -m pytest $(PYTEST_ARGS) || code=1; \
+	exit $$code
 
 check: dev ## format, lint, types, walls, house rules, generated files
 	@$(BIN)/python -m tools.check $(CODE)

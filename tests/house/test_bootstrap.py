@@ -132,7 +132,7 @@ def test_without_a_new_enough_python_one_line_says_what_to_install(tmp_path):
 def test_without_ensurepip_an_ordinary_user_is_told_what_to_install(monkeypatch, tmp_path):
     monkeypatch.setattr(program, "VENV", tmp_path / ".venv")
     monkeypatch.setattr(program, "has_module", lambda name: name != "ensurepip")
-    monkeypatch.setattr(program.os, "geteuid", lambda: 1000)
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
 
     with pytest.raises(program.BootstrapError, match=r"apt-get install python3\.\d+-venv"):
         program.create_environment()
