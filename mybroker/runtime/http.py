@@ -39,6 +39,7 @@ REQUEST_ID_LENGTH_MAX = 64
 STOP_GRACE_S = 3
 
 _DURATION = histogram("mbb3_http_request_duration_seconds", "Time to answer", ["route", "method", "status"])
+_ANSWERED = "mybroker.answered"
 _CODES = {404: "not_found", 405: "method_not_allowed"}
 
 
@@ -65,7 +66,11 @@ def build_app(
     floor = [Route("/healthz", healthz), Route("/readyz", readyz), Route("/metrics", metrics)]
     app = Starlette(
         routes=[*floor, *routes],
-        exception_handlers={Problem: _answer_problem, HTTPException: _answer_http_exception},
+        exception_handlers={
+            Problem: _answer_problem,
+            HTTPException: _answer_http_exception,
+            Exception: _answer_failure,
+        },
     )
     templates = {
         route.endpoint: route.path for route in app.routes if hasattr(route, "endpoint") and hasattr(route, "path")
@@ -199,10 +204,8 @@ class _Manners:
             await self.app(scope, limited, sending)
         except Exception:
             get_logger().exception("request_failed", path=scope["path"])
-            if status:
+            if _ANSWERED not in scope:  # it failed in the middle of its answer: let the server cut the connection
                 raise
-            problem = Problem(500, "internal_error", "the service failed on this request")
-            await _problem_response(problem, scope["path"])(scope, receive, sending)
         finally:
             template = self._templates.get(scope.get("endpoint"), "other")
             _DURATION.labels(template, scope["method"], str(status or 500)).observe(time.perf_counter() - started)
@@ -216,6 +219,12 @@ def _problem_response(problem: Problem, instance: str) -> Response:
 async def _answer_problem(request: Request, error: Exception) -> Response:
     assert isinstance(error, Problem)
     return _problem_response(error, request.url.path)
+
+
+async def _answer_failure(request: Request, _error: Exception) -> Response:
+    request.scope[_ANSWERED] = True
+    problem = Problem(500, "internal_error", "the service failed on this request")
+    return _problem_response(problem, request.url.path)
 
 
 async def _answer_http_exception(request: Request, error: Exception) -> Response:

@@ -1,9 +1,9 @@
 """The HTTP client side: one aiohttp session, a timeout on every hop, traces, retries, a breaker per target.
 
 A call is retried only when the request certainly did not arrive (no connection), or when the caller says that
-repeating it is harmless (`idempotent`; GET, PUT and DELETE are by default) and the target was unable (5xx, timeout). What
-the target refused (4xx) is raised as the same `Problem` and never retried. When the target stays unreachable the
-call raises `Unavailable`; the effect of a call that is not idempotent is then not known.
+repeating it is harmless (`idempotent`; GET, PUT and DELETE are by default) and the target was unable (5xx,
+timeout). What the target refused (4xx) is raised as the same `Problem` and never retried. When the target stays
+unreachable the call raises `Unavailable`; the effect of a call that is not idempotent is then not known.
 """
 
 import asyncio

@@ -10,6 +10,7 @@ import asyncio
 import queue
 import threading
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from concurrent import futures
 from typing import Any
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
@@ -68,6 +69,7 @@ class ConsumerLoop:
         self._extra = extra
         self._stop = threading.Event()
         self._commits: queue.Queue[Record] = queue.Queue(COMMIT_QUEUE_MAX)
+        self._ended: list[tuple[str | None, int | None]] = []
         self._loop: asyncio.AbstractEventLoop | None = None
         self._log = get_logger()
 
@@ -89,7 +91,7 @@ class ConsumerLoop:
             error: BaseException | None = None
             try:
                 self._consume()
-            except BaseException as raised:
+            except BaseException as raised:  # noqa: BLE001  # raised again by `run`
                 error = raised
             try:
                 loop.call_soon_threadsafe(finish, error)
@@ -118,7 +120,7 @@ class ConsumerLoop:
 
     def _consume(self) -> None:
         consumer = make_consumer(self._url, group=self._group, offset_reset=self._offset_reset, **self._extra)
-        handling: asyncio.Future[object] | Any = None
+        handling: futures.Future[object] | None = None
         handed: list[Record] = []
         try:
             self._begin(consumer)
@@ -126,9 +128,11 @@ class ConsumerLoop:
                 records = self._poll(consumer)
                 self._commit_waiting(consumer)
                 if not records:
-                    if handling is not None and handling.done():
+                    if handling is not None and (handling.done() or self._ended):
                         self._finish(consumer, handling, handed)
                         handling = None
+                    if handling is None:
+                        self._tell_caught_up()
                     continue
                 if handling is not None:
                     self._finish(consumer, handling, handed)
@@ -166,15 +170,20 @@ class ConsumerLoop:
             if error is None:
                 records.append(to_record(message))
             elif error.code() == KafkaError._PARTITION_EOF:
-                if not records:
-                    self._call(self._on_caught_up, message.topic(), message.partition())
+                self._ended.append((message.topic(), message.partition()))
             elif error.fatal() or error.code() in _LASTING:
                 raise KafkaException(error)
             else:
                 self._log.warning("kafka_read_retried", reason=str(error))
         return records
 
-    def _hand_over(self, records: Sequence[Record]) -> Any:
+    def _tell_caught_up(self) -> None:
+        """Only once everything before the end was handled."""
+        for topic, partition in self._ended:
+            self._call(self._on_caught_up, topic, partition)
+        self._ended.clear()
+
+    def _hand_over(self, records: Sequence[Record]) -> futures.Future[object]:
         assert self._loop is not None
 
         async def handle() -> object:
@@ -182,17 +191,12 @@ class ConsumerLoop:
 
         return asyncio.run_coroutine_threadsafe(handle(), self._loop)
 
-    def _finish(self, consumer: Consumer, handling: Any, handed: Sequence[Record]) -> None:
-        while True:
-            try:
-                handling.result(timeout=0.1)
-                break
-            except TimeoutError:
-                if handling.done():
-                    raise
-                self._commit_waiting(consumer)
-                if self._stop.is_set() and self._loop is not None and self._loop.is_closed():
-                    return
+    def _finish(self, consumer: Consumer, handling: futures.Future[object], handed: Sequence[Record]) -> None:
+        while not futures.wait([handling], timeout=0.1).done:
+            self._commit_waiting(consumer)
+            if self._loop is not None and self._loop.is_closed():
+                return
+        handling.result()
         if self._commit_handled:
             last = {(record.topic, record.partition): record for record in handed}
             self._commit(consumer, last)

@@ -36,7 +36,7 @@ def configure(service: str, session: str, *, level: str = "info") -> None:
             structlog.processors.JSONRenderer(ensure_ascii=False, default=str),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
-        logger_factory=structlog.PrintLoggerFactory(file=sys.stdout),
+        logger_factory=lambda *_: _Lines(),
         cache_logger_on_first_use=True,
     )
     structlog.contextvars.bind_contextvars(service=service, session=session)
@@ -87,6 +87,16 @@ def _redacted(name: str, value: object) -> object:
     if isinstance(value, str) and "://" in value:
         return hide_password(value)
     return value
+
+
+class _Lines:
+    """Writes each line whole, also from several threads at once."""
+
+    def msg(self, line: str) -> None:
+        sys.stdout.write(line + "\n")
+        sys.stdout.flush()
+
+    debug = info = warning = error = critical = exception = msg
 
 
 class _LibraryHandler(logging.Handler):
