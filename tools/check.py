@@ -48,7 +48,7 @@ def checks(folders: list[str]) -> list[Check]:
         Check(name="format (ruff format)", command=(python, "-m", "ruff", "format", "--check", *folders)),
         Check(name="lint (ruff)", command=(python, "-m", "ruff", "check", *folders)),
         Check(name="house rules (tools.house)", command=(python, "-m", "tools.house")),
-        Check(name="walls (import-linter)", command=(str(scripts / "lint-imports"),)),
+        Check(name="walls (import-linter)", command=(str(scripts / "lint-imports"), "--no-logo")),
     ]
     if importlib.util.find_spec("mybroker.contracts") and importlib.util.find_spec(GENERATOR):
         found.append(Check(name="generated contracts", command=(python, "-m", GENERATOR, "--check")))

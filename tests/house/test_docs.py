@@ -1,6 +1,23 @@
-"""The glossary is sorted and says each word once."""
+"""The pages keep their shape and name only what exists."""
+
+import re
+
+import pytest
 
 from tools.check import ROOT
+
+PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
+OUR_PATH = re.compile(r"`((?:bench|docs|k8s|mybroker|services|tests|tools|web)/[\w./-]*[\w/])`")
+LINK = re.compile(r"\]\(([^)#:]+)(?:#[^)]*)?\)")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_a_page_names_only_files_that_exist(page):
+    text = page.read_text()
+    missing = [path for path in OUR_PATH.findall(text) if not (ROOT / path).exists()]
+    missing += [link for link in LINK.findall(text) if not (page.parent / link).exists()]
+
+    assert missing == []
 
 
 def test_the_glossary_is_sorted_and_says_each_word_once():

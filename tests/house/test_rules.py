@@ -149,6 +149,7 @@ def test_pure_packages_import_nothing_with_effects(path: str, line: str, found: 
         ("mybroker/local/a.py", "import services.b3_matcher", True),
         ("mybroker/testing/a.py", "from services.b3_matcher.engine import book", True),
         ("mybroker/prove/a.py", "from services.b3_matcher.engine import book", False),
+        ("mybroker/prove/a.py", "from services.b3_matcher import app", True),
         ("mybroker/cli/a.py", "from services.broker_orders import store", True),
     ],
 )

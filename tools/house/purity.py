@@ -52,16 +52,20 @@ PURE: dict[str, tuple[str, ...]] = {
     "mybroker.domain": ("mybroker.domain",),
     "mybroker.plan": ("mybroker.plan", "mybroker.contracts", "mybroker.domain"),
     "services.b3_matcher.engine": ("services.b3_matcher.engine", "mybroker.contracts", "mybroker.domain"),
+    "services.b3_matcher.shard": ("services.b3_matcher.engine", "mybroker.contracts", "mybroker.domain"),
     "services.broker_wallet.ledger": ("services.broker_wallet.ledger", "mybroker.contracts", "mybroker.domain"),
 }
 
 # `mybroker.contracts` reads its committed files and knows the codec; it is no client of anything.
 CONTRACTS_MAY_USE = ("mybroker.contracts", "mybroker.domain", "msgspec", "yaml")
 
-SERVICES_SEEN_BY = {
-    "mybroker.cli": ("services.b3_matcher", "services.broker_wallet.ledger"),
-    "mybroker.prove": ("services.b3_matcher", "services.broker_wallet.ledger"),
-}
+PURE_HALVES = (
+    "services.b3_matcher.engine",
+    "services.b3_matcher.shard",
+    "services.b3_matcher.tape",
+    "services.broker_wallet.ledger",
+)
+SERVICES_SEEN_BY = {"mybroker.cli": PURE_HALVES, "mybroker.prove": PURE_HALVES}
 
 
 def imported_names(tree: ast.Module) -> Iterator[tuple[int, str]]:
