@@ -40,7 +40,11 @@ class Quote:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FetchTask:
-    """Fetch one ticker for one slot; dropped when `expires_wall_ns` has passed."""
+    """Fetch one ticker for one slot; dropped when `expires_wall_ns` has passed.
+
+    `slot` counts seconds of the source's own time: the wall's for Brapi, the session's for what is computed.
+    `source` names the source that is asked; empty means the session's first.
+    """
 
     session_key: str
     ticker: str
@@ -48,6 +52,7 @@ class FetchTask:
     due_wall_ns: int
     due_session_ns: int
     expires_wall_ns: int
+    source: str = ""
 
 
 _QUOTE = msgspec.json.Decoder(Quote)

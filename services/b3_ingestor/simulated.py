@@ -2,7 +2,8 @@
 
 A ticker's return is its share of an index factor plus a part of its own; each day is a Brownian bridge between two
 levels that wander over the weeks and come back, so a price stays sane however long the session rolls on. Returns are
-counted from the reference price at the close before the session's first day, where every ticker starts.
+counted from the reference price at the close before the session's first day, where every ticker starts; where that
+day is not known, every day starts there.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ TURNOVER_CENTS_MIN = 20_000_000_00
 TURNOVER_CENTS_SPREAD = 1_500_000_000_00
 
 
-def simulated_days(seed: int, references_ticks: Mapping[str, int], first_day: date) -> DayOf:
+def simulated_days(seed: int, references_ticks: Mapping[str, int], first_day: date | None) -> DayOf:
     """Return the function that gives a ticker's day; None for a ticker without a reference price."""
 
     def day_of(ticker: str, day: date) -> Day | None:
@@ -31,8 +32,8 @@ def simulated_days(seed: int, references_ticks: Mapping[str, int], first_day: da
         if reference_ticks is None:
             return None
         beta_per_mille = 600 + uniform(700, seed, ticker, "beta")
-        index = _path_ppm(seed, "index", INDEX_DEVIATION_PPM, day, first_day)
-        own = _path_ppm(seed, ticker, OWN_DEVIATION_PPM, day, first_day)
+        index = _path_ppm(seed, "index", INDEX_DEVIATION_PPM, day, first_day or day)
+        own = _path_ppm(seed, ticker, OWN_DEVIATION_PPM, day, first_day or day)
         prices = tuple(
             _price_ticks(reference_ticks, shared * beta_per_mille // 1_000 + alone)
             for shared, alone in zip(index, own, strict=True)
