@@ -46,14 +46,7 @@ class DayTradesRequest:
 
 
 DoorBody = (
-    PlaceOrder
-    | CancelOrder
-    | ReplaceOrder
-    | MassCancel
-    | SessionLogon
-    | Resend
-    | MassStatusRequest
-    | DayTradesRequest
+    PlaceOrder | CancelOrder | ReplaceOrder | MassCancel | SessionLogon | Resend | MassStatusRequest | DayTradesRequest
 )
 
 DOOR_BODIES = Codec(

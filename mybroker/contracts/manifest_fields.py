@@ -151,7 +151,7 @@ class Fields:
         for name, value in self._value.items():
             if name in self._known:
                 continue
-            close = get_close_matches(str(name), self._known, n=1, cutoff=0.6)
+            close = get_close_matches(str(name), self._known, n=1)
             hint = f"no such field (did you mean {close[0]}?)" if close else f"one of {', '.join(sorted(self._known))}"
             self.refuse(self.at(str(name)), hint, value)
 
@@ -162,5 +162,5 @@ def matches(pattern: str, text: str) -> bool:
 
 
 def _one_of(words: list[str], given: object) -> str:
-    close = get_close_matches(str(given), words, n=1, cutoff=0.6)
+    close = get_close_matches(str(given), words, n=1)
     return f"one of {', '.join(words)}" + (f" (did you mean {close[0]}?)" if close else "")

@@ -42,7 +42,7 @@ def load_manifest(path: Path, *, now_ns: int, calendar: Calendar = B3) -> Market
     read = parse_yaml(text, now_ns=now_ns, calendar=calendar)
     if not isinstance(read, MarketSession) or read.spec.ingestors.file is None:
         return read
-    file = (path.parent / read.spec.ingestors.file).resolve()
+    file = path.parent.joinpath(read.spec.ingestors.file).resolve()
     ingestors = replace(read.spec.ingestors, file=str(file))
     return replace(read, spec=replace(read.spec, ingestors=ingestors))
 
