@@ -1,0 +1,240 @@
+"""The matching engine's face: `apply(offset, command) -> events`, and nothing else changes it.
+
+A pure function of the command log: no clock, no chance, no I/O, no configuration but what the log carries; the same
+commands at the same offsets give the same events and the same state hash in every process. `apply` never raises for
+any command: where the engine fails on one (a bug) its effects are undone, the frame is one `Quarantined`, and the
+instrument stays halted until Redrive and Resume. Running out of memory or stack does raise, and ends the process.
+
+Raise ENGINE_VERSION whenever the events or the hash of any log change; the golden tapes fail when it was forgotten.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from mybroker.contracts import commands as c
+from mybroker.contracts.events import CommandIgnored, Event, StateHashed
+from mybroker.domain.order import Side
+from mybroker.domain.phase import Phase
+from services.b3_matcher.engine import configuration, dump, orders, phases
+from services.b3_matcher.engine.guard import KIND_OF, quarantine
+from services.b3_matcher.engine.hashing import fold
+from services.b3_matcher.engine.state import JOURNAL_LENGTH_MAX, Instrument, Order, State
+
+ENGINE_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VisibleEntry:
+    """One resting order as the public may see it."""
+
+    entry: int
+    side: Side
+    price_ticks: int | None
+    quantity_shares: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BookView:
+    """One instrument's whole visible book: entries best first, market orders before limits, then by time."""
+
+    ticker: str
+    book_seq: int
+    phase: Phase
+    last_price_ticks: int | None
+    reference_price_ticks: int | None
+    theoretical_price_ticks: int | None
+    theoretical_quantity_shares: int
+    imbalance_shares: int
+    """Above 0 unfilled demand, below 0 unfilled supply."""
+    bids: tuple[VisibleEntry, ...]
+    asks: tuple[VisibleEntry, ...]
+    bid_levels: tuple[tuple[int, int], ...]
+    """(price in ticks, shares), best first."""
+    ask_levels: tuple[tuple[int, int], ...]
+
+
+class Engine:
+    """One shard's books and everything that decides about them."""
+
+    def __init__(self) -> None:
+        self._state = State(ENGINE_VERSION)
+
+    def apply(self, offset: int, command: c.Command) -> list[Event]:
+        """Apply the command at this offset of the log; return the events of its frame."""
+        state = self._state
+        state.begin(offset)
+        mark = state.mark()
+        try:
+            _HANDLERS[type(command)](state, command)
+        except (MemoryError, RecursionError):
+            raise
+        except Exception as error:  # noqa: BLE001 - a bug stops one instrument, never the market
+            state.undo(mark)
+            quarantine(state, self._instrument_of(command), command, error)
+        if state.phase_changed or (offset + 1) % state.rules.hash_every_commands == 0:
+            state.out.append(StateHashed(state_hash=self.state_hash()))
+        elif len(state.journal) > JOURNAL_LENGTH_MAX:
+            fold(state)
+        return state.out
+
+    def _instrument_of(self, command: c.Command) -> Instrument | None:
+        """Return the instrument whose book a failed command worked on."""
+        if isinstance(command, (c.CancelOrder, c.ReplaceOrder)):
+            member = self._state.members.get(command.participant)
+            known = None if member is None else member.orders.get(command.order_id)
+            return known.instrument if isinstance(known, Order) else None
+        ticker: str | None = getattr(command, "ticker", None)
+        return None if ticker is None else self._state.instruments.get(ticker)
+
+    def state_hash(self) -> str:
+        """Return the hash over books, orders, phases, counters and numbering: 128 bits as 32 hex digits."""
+        return f"{fold(self._state):032x}"
+
+    def dump(self) -> dict[str, Any]:
+        """Return the whole state as plain JSON values."""
+        return {"engine_version": ENGINE_VERSION, **dump.dump_state(self._state)}
+
+    @classmethod
+    def load(cls, dumped: dict[str, Any]) -> Engine:
+        """Make an engine from a dump: same hash, same future. Raises ValueError for another version's dump."""
+        if dumped.get("engine_version") != ENGINE_VERSION:
+            raise ValueError(f"dump: expected engine version {ENGINE_VERSION}, was {dumped.get('engine_version')!r}")
+        engine = cls()
+        dump.load_state(engine._state, dumped)
+        return engine
+
+    @property
+    def log_id(self) -> str:
+        """The log's id; empty before LogStart."""
+        return self._state.market.log_id
+
+    @property
+    def epoch(self) -> int:
+        """The offset of the takeover in force; -1 before the first."""
+        return self._state.market.epoch
+
+    @property
+    def owner(self) -> str:
+        """Who took over last."""
+        return self._state.market.owner
+
+    @property
+    def engine_version_wanted(self) -> int:
+        """The engine version that may take over."""
+        return self._state.market.engine_version_wanted
+
+    @property
+    def revision(self) -> int:
+        """The revision of the configuration in force; 0 before the first."""
+        return self._state.market.revision
+
+    @property
+    def config(self) -> c.SessionConfig | None:
+        """The configuration in force."""
+        return self._state.market.config
+
+    @property
+    def business_date(self) -> str | None:
+        """The day that is traded, or was traded last."""
+        config = self._state.market.config
+        return None if config is None else config.business_date
+
+    @property
+    def now_ns(self) -> int:
+        """Session time of the last tick."""
+        return self._state.market.now_ns
+
+    @property
+    def is_closed(self) -> bool:
+        """Say whether the business date is over: the market was open and has closed."""
+        return self._state.market.day_over
+
+    @property
+    def tickers(self) -> tuple[str, ...]:
+        """Every instrument that is listed, in the configuration's order."""
+        return tuple(instrument.ticker for instrument in self._state.instruments.values() if instrument.listed)
+
+    @property
+    def report_numbers(self) -> dict[str, int]:
+        """The last report number of each participant."""
+        return {member.name: member.reports for member in self._state.members.values()}
+
+    @property
+    def live_orders(self) -> int:
+        """How many orders live."""
+        return self._state.live_orders
+
+    @property
+    def quarantined(self) -> tuple[str, ...]:
+        """The tickers that wait for a redrive."""
+        return tuple(instrument.ticker for instrument in self._state.instruments.values() if instrument.quarantined)
+
+    def phase(self, ticker: str | None = None) -> Phase:
+        """Return the market's phase, or one instrument's."""
+        if ticker is None:
+            return self._state.market.effective_phase
+        return self._state.instruments[ticker].phase
+
+    def next_due_ns(self, after_ns: int) -> int | None:
+        """Return the next scheduled instant after a time: the owner ticks exactly there."""
+        config = self._state.market.config
+        if config is None:
+            return None
+        return min((change.at_ns for change in config.schedule if change.at_ns > after_ns), default=None)
+
+    def book(self, ticker: str) -> BookView:
+        """Return one instrument's visible book."""
+        instrument = self._state.instruments[ticker]
+        price, quantity, imbalance = instrument.theoretical
+        return BookView(
+            ticker=ticker,
+            book_seq=instrument.book_seq,
+            phase=instrument.phase,
+            last_price_ticks=instrument.last_price,
+            reference_price_ticks=instrument.reference,
+            theoretical_price_ticks=price,
+            theoretical_quantity_shares=quantity,
+            imbalance_shares=imbalance,
+            bids=tuple(_visible(order) for order in instrument.bids.orders()),
+            asks=tuple(_visible(order) for order in instrument.asks.orders()),
+            bid_levels=tuple((level_price, level.shares) for level_price, level in instrument.bids.depth()),
+            ask_levels=tuple((level_price, level.shares) for level_price, level in instrument.asks.depth()),
+        )
+
+
+def _visible(order: Order) -> VisibleEntry:
+    return VisibleEntry(entry=order.entry, side=order.side, price_ticks=order.price, quantity_shares=order.leaves)
+
+
+def _not_used(state: State, command: c.IndexLevel | c.Trip) -> None:
+    """Answer commands of the circuit breaker, which this version of the engine does not have."""
+    state.out.append(
+        CommandIgnored(command=KIND_OF[type(command)], why=f"engine version {ENGINE_VERSION} has no circuit breaker")
+    )
+
+
+_HANDLERS: dict[type, Callable[[State, Any], None]] = {
+    c.LogStart: configuration.log_start,
+    c.TakeOver: configuration.take_over,
+    c.HandOver: configuration.hand_over,
+    c.ConfigureSession: configuration.configure,
+    c.BustTrade: configuration.bust,
+    c.Tick: phases.tick,
+    c.SetPhase: phases.set_phase,
+    c.Uncross: phases.uncross,
+    c.Halt: phases.halt,
+    c.Resume: phases.resume,
+    c.Redrive: phases.redrive,
+    c.PlaceOrder: orders.place,
+    c.CancelOrder: orders.cancel,
+    c.ReplaceOrder: orders.replace,
+    c.MassCancel: orders.mass_cancel,
+    c.Logon: orders.logon,
+    c.Disconnect: orders.disconnect,
+    c.IndexLevel: _not_used,
+    c.Trip: _not_used,
+}
+assert set(_HANDLERS) == set(c.COMMAND_KINDS.values()), "every command has a handler"

@@ -1,0 +1,352 @@
+"""What happens to shares: fills, resting, leaving the book, the auction's print.
+
+Every fill of the engine goes through `fill`, whichever phase it comes from. Book events are absolute: after each
+change of a visible order `show` says what is now visible of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from mybroker.contracts.events import (
+    AuctionUncrossed,
+    BookEntry,
+    OrderCancelled,
+    OrderRested,
+    TheoreticalChanged,
+    TradeExecuted,
+    TradeSide,
+)
+from mybroker.domain.money import notional_cents
+from mybroker.domain.order import Aggressor, CancelReason, OrderType, SelfTradePrevention, Side, TimeInForce
+from services.b3_matcher.engine.auction import Interest, Uncrossing, uncrossing
+from services.b3_matcher.engine.book import Ladder
+from services.b3_matcher.engine.state import (
+    ENDED,
+    NO_THEORETICAL,
+    PARKED,
+    RESTING,
+    Instrument,
+    Order,
+    State,
+    Trade,
+)
+
+
+def show(state: State, order: Order, shares: int) -> None:
+    """Say what is visible of a resting order now; 0 takes it out."""
+    instrument = order.instrument
+    instrument.book_seq = book_seq = instrument.book_seq + 1
+    state.out.append(
+        BookEntry(
+            ticker=instrument.ticker,
+            book_seq=book_seq,
+            entry=order.entry,
+            side=order.side,
+            price_ticks=order.price,
+            quantity_shares=shares,
+        )
+    )
+
+
+def rest(state: State, order: Order) -> None:
+    """Put an order at the end of its queue."""
+    instrument = order.instrument
+    instrument.entries = order.entry = instrument.entries + 1
+    order.state = RESTING
+    state.live_orders += 1
+    (instrument.bids if order.side is Side.BUY else instrument.asks).add(order)
+    show(state, order, order.leaves)
+
+
+def park(state: State, order: Order) -> None:
+    """Let an order wait outside the book for the auction it asks for."""
+    instrument = order.instrument
+    instrument.entries = order.entry = instrument.entries + 1
+    order.state = PARKED
+    state.live_orders += 1
+    instrument.parked[order.entry] = order
+
+
+def take_out(state: State, order: Order) -> None:
+    """Take a live order out of the book or out of its parking place, with its shares."""
+    instrument = order.instrument
+    if order.state == RESTING:
+        (instrument.bids if order.side is Side.BUY else instrument.asks).remove(order)
+        show(state, order, 0)
+    else:
+        del instrument.parked[order.entry]
+    order.state = ENDED
+    state.live_orders -= 1
+
+
+def end(state: State, order: Order) -> int:
+    """End an order, in the book or not; return the shares that were left of it."""
+    state.touch(order)
+    if order.state != ENDED:
+        take_out(state, order)
+    leaves = order.leaves
+    order.leaves = 0
+    return leaves
+
+
+def cancel_rest(state: State, order: Order, reason: CancelReason) -> None:
+    """Cancel what is left of an order, and say why."""
+    leaves = end(state, order)
+    state.out.append(
+        OrderCancelled(
+            order=state.reference(order),
+            ticker=order.instrument.ticker,
+            side=order.side,
+            quantity_shares=leaves,
+            cum_shares=order.cum,
+            reason=reason,
+        )
+    )
+
+
+def fill(
+    state: State, instrument: Instrument, buy: Order, sell: Order, price: int, shares: int, aggressor: Aggressor
+) -> None:
+    """Trade `shares` between two orders; resting ones leave the book when nothing is left of them."""
+    market = state.market.config
+    assert market is not None, f"{instrument.ticker} trades before the market is configured"
+    trade_id = f"{market.market}-{market.shard}-{state.offset}-{state.trade_index}"
+    state.trade_index += 1
+    filled_buy = _fill_side(state, instrument.bids, buy, shares)
+    filled_sell = _fill_side(state, instrument.asks, sell, shares)
+    instrument.last_price = price
+    instrument.day_trades += 1
+    instrument.day_shares += shares
+    instrument.day_cents += notional_cents(price, shares)
+    trade = Trade(
+        trade_id=trade_id,
+        price_ticks=price,
+        quantity_shares=shares,
+        buy=(buy.member.name, buy.order_id),
+        sell=(sell.member.name, sell.order_id),
+    )
+    instrument.trades[trade_id] = trade
+    state.touch(trade)
+    state.out.append(
+        TradeExecuted(
+            trade_id=trade_id,
+            ticker=instrument.ticker,
+            price_ticks=price,
+            quantity_shares=shares,
+            aggressor=aggressor,
+            buy=TradeSide(order=state.reference(buy), cum_shares=buy.cum, leaves_shares=buy.leaves),
+            sell=TradeSide(order=state.reference(sell), cum_shares=sell.cum, leaves_shares=sell.leaves),
+        )
+    )
+    if filled_buy:
+        show(state, buy, buy.leaves)
+    if filled_sell:
+        show(state, sell, sell.leaves)
+
+
+def _fill_side(state: State, ladder: Ladder, order: Order, shares: int) -> bool:
+    """Count a fill into one order; return whether it stood in the book."""
+    if order.stamp != state.stamp:
+        state.touch(order)
+    order.cum += shares
+    if order.state != RESTING:
+        order.leaves -= shares
+        return False
+    ladder.reduce(order, shares)
+    if order.leaves == 0:
+        order.state = ENDED
+        state.live_orders -= 1
+    return True
+
+
+def match(state: State, order: Order) -> CancelReason | None:
+    """Trade an incoming order against the book while prices agree.
+
+    Returns the reason for which what is left must not go on, if there is one.
+    """
+    instrument = order.instrument
+    buying = order.side is Side.BUY
+    opposite = instrument.asks if buying else instrument.bids
+    aggressor = Aggressor.BUY if buying else Aggressor.SELL
+    worst = order.price if order.price is not None else order.protection
+    keys, sign = opposite.keys, opposite.sign
+    while order.leaves and keys:
+        price = keys[-1] * sign
+        if worst is not None and (price > worst if buying else price < worst):
+            break
+        resting = next(iter(opposite.levels[keys[-1]].orders.values()))
+        if resting.account == order.account and order.stp is not SelfTradePrevention.NONE:
+            if order.stp is not SelfTradePrevention.CANCEL_AGGRESSOR:
+                cancel_rest(state, resting, CancelReason.SELF_TRADE)
+            if order.stp is not SelfTradePrevention.CANCEL_RESTING:
+                return CancelReason.SELF_TRADE
+            continue
+        shares = min(order.leaves, resting.leaves)
+        if buying:
+            fill(state, instrument, order, resting, price, shares, aggressor)
+        else:
+            fill(state, instrument, resting, order, price, shares, aggressor)
+    return None
+
+
+def fillable_shares(order: Order) -> int:
+    """Return how many shares would trade at once, self-trade prevention included; changes nothing."""
+    buying = order.side is Side.BUY
+    opposite = order.instrument.asks if buying else order.instrument.bids
+    worst = order.price if order.price is not None else order.protection
+    shares = 0
+    for price, level in opposite.depth():
+        if shares >= order.leaves or (worst is not None and (price > worst if buying else price < worst)):
+            break
+        for resting in level.orders.values():
+            if resting.account != order.account or order.stp is SelfTradePrevention.NONE:
+                shares += resting.leaves
+            elif order.stp is not SelfTradePrevention.CANCEL_RESTING:
+                return min(shares, order.leaves)
+    return min(shares, order.leaves)
+
+
+def trade_and_settle_the_rest(state: State, order: Order) -> None:
+    """Match an order in continuous trading and give what is left its place."""
+    traded_before = order.cum
+    stopped = match(state, order)
+    if order.leaves == 0:
+        return
+    if stopped is not None:
+        cancel_rest(state, order, stopped)
+    elif order.tif is TimeInForce.IOC:
+        cancel_rest(state, order, CancelReason.IOC_REMAINDER)
+    elif order.price is not None:
+        rest(state, order)
+    elif order.cum == traded_before:
+        cancel_rest(state, order, CancelReason.NO_OPPOSITE_PRICE)
+    else:
+        order.type = OrderType.LIMIT
+        order.price = order.instrument.last_price
+        assert order.price is not None, f"{order.order_id} traded, so there is a last price"
+        state.out.append(
+            OrderRested(
+                order=state.reference(order),
+                ticker=order.instrument.ticker,
+                price_ticks=order.price,
+                leaves_shares=order.leaves,
+            )
+        )
+        rest(state, order)
+
+
+def indicative(state: State, instrument: Instrument) -> Uncrossing | None:
+    """Return what an auction of this book would print now."""
+    bids, asks = instrument.bids, instrument.asks
+    best_bid, best_ask = bids.best_price(), asks.best_price()
+    lowest_buy: int | None = None
+    highest_sell: int | None = None
+    if not bids.unpriced and not asks.unpriced:
+        # Without market orders nothing trades outside the stretch where the limits overlap.
+        if best_bid is None or best_ask is None or best_bid < best_ask:
+            return None
+        lowest_buy, highest_sell = best_ask, best_bid
+    return uncrossing(
+        _interest(bids, lowest_buy),
+        _interest(asks, highest_sell),
+        reference_ticks=instrument.centre,
+        candidates=state.rules.auction_candidates,
+        interval=state.rules.auction_interval,
+    )
+
+
+def _interest(ladder: Ladder, last: int | None) -> Interest:
+    limits: list[tuple[int, int]] = []
+    for price, level in ladder.depth():
+        if last is not None and (price - last) * ladder.sign < 0:
+            break
+        limits.append((price, level.shares))
+    return Interest(limits=limits, market=[(order.protection, order.leaves) for order in ladder.unpriced.values()])
+
+
+def update_theoretical(state: State, instrument: Instrument) -> None:
+    """Tell the theoretical price where it changed."""
+    result = indicative(state, instrument)
+    theoretical = (
+        NO_THEORETICAL if result is None else (result.price_ticks, result.quantity_shares, result.imbalance_shares)
+    )
+    if theoretical == instrument.theoretical:
+        return
+    instrument.theoretical = theoretical
+    price, quantity, imbalance = theoretical
+    surplus = Side.BUY if imbalance > 0 else Side.SELL
+    state.out.append(
+        TheoreticalChanged(
+            ticker=instrument.ticker,
+            price_ticks=price,
+            quantity_shares=quantity,
+            imbalance_shares=abs(imbalance),
+            imbalance_side=surplus if imbalance else None,
+        )
+    )
+
+
+def uncross(state: State, instrument: Instrument) -> None:
+    """Print the auction: market orders first, then limits by price and time; then drop what was for it alone."""
+    state.touch(instrument)
+    result = indicative(state, instrument)
+    if result is not None:
+        _print(state, instrument, result)
+    state.out.append(
+        AuctionUncrossed(
+            ticker=instrument.ticker,
+            price_ticks=None if result is None else result.price_ticks,
+            quantity_shares=0 if result is None else result.quantity_shares,
+        )
+    )
+    for ladder in (instrument.bids, instrument.asks):
+        for order in list(ladder.orders()):
+            if order.price is None or order.tif is TimeInForce.GOOD_FOR_AUCTION:
+                cancel_rest(state, order, CancelReason.AUCTION_REMAINDER)
+    instrument.call_pending = False
+    instrument.theoretical = NO_THEORETICAL
+
+
+def _print(state: State, instrument: Instrument, result: Uncrossing) -> None:
+    price, left = result.price_ticks, result.quantity_shares
+    buys = iter([order for order in instrument.bids.orders() if _takes(order, price)])
+    sells = iter([order for order in instrument.asks.orders() if _takes(order, price)])
+    buy, sell = next(buys), next(sells)
+    while True:
+        shares = min(buy.leaves, sell.leaves)
+        left -= shares
+        fill(state, instrument, buy, sell, price, shares, Aggressor.AUCTION)
+        if left == 0:
+            break
+        if buy.leaves == 0:
+            buy = next(buys)
+        if sell.leaves == 0:
+            sell = next(sells)
+
+
+def _takes(order: Order, price: int) -> bool:
+    """Say whether an order agrees to an auction price."""
+    worst = order.price if order.price is not None else order.protection
+    return worst is None or (price <= worst if order.side is Side.BUY else price >= worst)
+
+
+def is_locked(order: Order) -> bool:
+    """Say whether the theoretical price, or being a market order, ties an order to the call it stands in."""
+    if order.state != RESTING:
+        return False
+    if order.price is None:
+        return True
+    theoretical = order.instrument.theoretical[0]
+    if theoretical is None:
+        return False
+    return order.price >= theoretical if order.side is Side.BUY else order.price <= theoretical
+
+
+def by_arrival(orders: Iterable[Order]) -> list[Order]:
+    """Sort orders of one instrument by their entry numbers."""
+    return sorted(orders, key=_entry_of)
+
+
+def _entry_of(order: Order) -> int:
+    return order.entry
