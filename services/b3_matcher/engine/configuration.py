@@ -128,6 +128,7 @@ def _begin_day(state: State, instrument: Instrument) -> None:
     instrument.reference = instrument.centre if given is None else given
     instrument.last_price = instrument.config.last_price_ticks
     instrument.day_trades = instrument.day_shares = instrument.day_cents = 0
+    instrument.day_open = instrument.day_high = instrument.day_low = None
     for trade in instrument.trades.values():
         state.touch(trade)
         trade.dropped = True

@@ -30,6 +30,9 @@ _INSTRUMENT_FIELDS = (
     "day_trades",
     "day_shares",
     "day_cents",
+    "day_open",
+    "day_high",
+    "day_low",
 )
 
 

@@ -11,49 +11,18 @@ Raise ENGINE_VERSION whenever the events or the hash of any log change; the gold
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from mybroker.contracts import commands as c
 from mybroker.contracts.events import CommandIgnored, Event, StateHashed
-from mybroker.domain.order import Side
 from mybroker.domain.phase import Phase
 from services.b3_matcher.engine import configuration, dump, orders, phases
 from services.b3_matcher.engine.guard import KIND_OF, quarantine
 from services.b3_matcher.engine.hashing import fold
 from services.b3_matcher.engine.state import JOURNAL_LENGTH_MAX, Instrument, Order, State
+from services.b3_matcher.engine.views import BookView, book_view
 
 ENGINE_VERSION = 1
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VisibleEntry:
-    """One resting order as the public may see it."""
-
-    entry: int
-    side: Side
-    price_ticks: int | None
-    quantity_shares: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BookView:
-    """One instrument's whole visible book: entries best first, market orders before limits, then by time."""
-
-    ticker: str
-    book_seq: int
-    phase: Phase
-    last_price_ticks: int | None
-    reference_price_ticks: int | None
-    theoretical_price_ticks: int | None
-    theoretical_quantity_shares: int
-    imbalance_shares: int
-    """Above 0 unfilled demand, below 0 unfilled supply."""
-    bids: tuple[VisibleEntry, ...]
-    asks: tuple[VisibleEntry, ...]
-    bid_levels: tuple[tuple[int, int], ...]
-    """(price in ticks, shares), best first."""
-    ask_levels: tuple[tuple[int, int], ...]
 
 
 class Engine:
@@ -107,8 +76,8 @@ class Engine:
         return engine
 
     @property
-    def log_id(self) -> str:
-        """The log's id; empty before LogStart."""
+    def log_id(self) -> str | None:
+        """The log's id; None before LogStart."""
         return self._state.market.log_id
 
     @property
@@ -187,26 +156,7 @@ class Engine:
 
     def book(self, ticker: str) -> BookView:
         """Return one instrument's visible book."""
-        instrument = self._state.instruments[ticker]
-        price, quantity, imbalance = instrument.theoretical
-        return BookView(
-            ticker=ticker,
-            book_seq=instrument.book_seq,
-            phase=instrument.phase,
-            last_price_ticks=instrument.last_price,
-            reference_price_ticks=instrument.reference,
-            theoretical_price_ticks=price,
-            theoretical_quantity_shares=quantity,
-            imbalance_shares=imbalance,
-            bids=tuple(_visible(order) for order in instrument.bids.orders()),
-            asks=tuple(_visible(order) for order in instrument.asks.orders()),
-            bid_levels=tuple((level_price, level.shares) for level_price, level in instrument.bids.depth()),
-            ask_levels=tuple((level_price, level.shares) for level_price, level in instrument.asks.depth()),
-        )
-
-
-def _visible(order: Order) -> VisibleEntry:
-    return VisibleEntry(entry=order.entry, side=order.side, price_ticks=order.price, quantity_shares=order.leaves)
+        return book_view(self._state.instruments[ticker])
 
 
 def _not_used(state: State, command: c.IndexLevel | c.Trip) -> None:

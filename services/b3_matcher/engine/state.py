@@ -266,6 +266,9 @@ _INSTRUMENT_CHANGES = (
     "day_trades",
     "day_shares",
     "day_cents",
+    "day_open",
+    "day_high",
+    "day_low",
 )
 _instrument_image = attrgetter(*_INSTRUMENT_CHANGES)
 
@@ -302,6 +305,9 @@ class Instrument:
         self.day_trades = 0
         self.day_shares = 0
         self.day_cents = 0
+        self.day_open: int | None = None
+        self.day_high: int | None = None
+        self.day_low: int | None = None
 
     def configure(self, config: InstrumentConfig, rules: Rules) -> None:
         """Take lot and maximum from a configuration."""
@@ -361,6 +367,9 @@ class Instrument:
             self.day_trades,
             self.day_shares,
             self.day_cents,
+            self.day_open,
+            self.day_high,
+            self.day_low,
         )
 
 
@@ -385,7 +394,7 @@ class Market:
     __slots__ = (*_MARKET_CHANGES, "hashed", "stamp")
 
     def __init__(self, engine_version: int) -> None:
-        self.log_id = ""
+        self.log_id: str | None = None
         self.owner = ""
         self.epoch = -1
         self.engine_version_wanted = engine_version

@@ -116,6 +116,12 @@ def fill(
     filled_buy = _fill_side(state, instrument.bids, buy, shares)
     filled_sell = _fill_side(state, instrument.asks, sell, shares)
     instrument.last_price = price
+    if instrument.day_open is None or instrument.day_high is None or instrument.day_low is None:
+        instrument.day_open = instrument.day_high = instrument.day_low = price
+    elif price > instrument.day_high:
+        instrument.day_high = price
+    elif price < instrument.day_low:
+        instrument.day_low = price
     instrument.day_trades += 1
     instrument.day_shares += shares
     instrument.day_cents += notional_cents(price, shares)
