@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 
 from mybroker.contracts.topics import TopicSpec
+from mybroker.runtime.logging import get_logger
 from mybroker.runtime.telemetry import counter
 
 T = TypeVar("T")
@@ -28,17 +29,30 @@ START_DEADLINE_MS = 60_000
 READ_BATCH_MAX = 1_000
 _QUEUE_FULL_WAIT_S = 0.005
 
+_RETRIED = counter("mbb3_kafka_start_retries_total", "Requests repeated while the broker starts", ["request"])
+_ERRORS = counter("mbb3_kafka_client_errors_total", "Errors a Kafka client told of; most pass by themselves", ["code"])
+
+
+def _note_error(error: KafkaError) -> None:
+    _ERRORS.labels(error.name()).inc()
+    if error.code() == KafkaError._ALL_BROKERS_DOWN:
+        get_logger().warning("kafka_unreachable", reason=error.str())
+    elif error.fatal():
+        get_logger().error("kafka_client_failed", reason=error.str())
+
+
 _HOUSE: Mapping[str, Any] = {
     "reconnect.backoff.ms": 50,
     "reconnect.backoff.max.ms": 500,
     "socket.nagle.disable": True,
     "socket.keepalive.enable": True,
     "log.connection.close": False,
+    "log_level": 2,  # what passes by itself is counted and logged by `_note_error`, not printed by the client
+    "error_cb": _note_error,
     "allow.auto.create.topics": False,
     "topic.metadata.refresh.interval.ms": 10_000,
     "topic.metadata.propagation.max.ms": 5_000,
 }
-_RETRIED = counter("mbb3_kafka_start_retries_total", "Requests repeated while the broker starts", ["request"])
 
 KafkaHeaders = Sequence[tuple[str, bytes]]
 

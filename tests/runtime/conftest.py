@@ -10,7 +10,7 @@ from mybroker.local.engines.facade import Engines
 
 @pytest.fixture(scope="session")
 def engines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engines]:
-    engines = Engines(tmp_path_factory.mktemp("engines"), os.environ)
+    engines = Engines(tmp_path_factory.mktemp("engines"), {"MYBROKER_RABBIT_URL": ""} | dict(os.environ))
     engines.start()
     yield engines
     engines.stop()
@@ -23,8 +23,15 @@ def kafka_url(engines: Engines) -> str:
 
 
 @pytest.fixture(scope="session")
-def rabbit_url(engines: Engines) -> str:
-    url = engines.urls.rabbit
-    if url is None:
+def rabbit(engines: Engines, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engines]:
+    """RabbitMQ alone, beside the others: it takes longer to start, and only the door needs it."""
+    given = {"MYBROKER_POSTGRES_ADMIN_URL": engines.urls.postgres_admin} | engines.urls.as_env()
+    del given["MYBROKER_RABBIT_URL"]
+    rabbit = Engines(tmp_path_factory.mktemp("rabbit"), given | dict(os.environ))
+    rabbit.prepare()
+    if not rabbit.urls.rabbit:
+        rabbit.stop()
         pytest.skip("no RabbitMQ here: neither a URL, nor rabbitmq-server on PATH")
-    return url
+    rabbit.start()
+    yield rabbit
+    rabbit.stop()

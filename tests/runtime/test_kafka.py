@@ -10,7 +10,7 @@ from confluent_kafka import KafkaException
 
 from mybroker.contracts.directory import DirectoryEntry, MarketEntry, SessionClock, ShardEntry
 from mybroker.contracts.events import Event
-from mybroker.contracts.frames import Frame, encode_frame
+from mybroker.contracts.frames import Frame, encode_events, encode_frame
 from mybroker.contracts.topics import SHARED_TOPICS, TopicSpec
 from mybroker.local.engines.facade import Engines
 from mybroker.runtime import directory as directory_module
@@ -191,7 +191,7 @@ def frame_bytes(seq: int, log_id: str = "a") -> bytes:
     frame = Frame(
         log_id=log_id, seq=seq, offset=seq, epoch=0, engine_version=1, at_ns=0, digest=f"{seq:032x}", events=events
     )
-    pieces = list(encode_frame(frame))
+    pieces = list(encode_frame(frame, encode_events(events)))
     assert len(pieces) == 1
     return pieces[0]
 
