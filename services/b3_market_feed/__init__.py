@@ -1,0 +1,1 @@
+"""The public feed: books, trades, phases and candles for any number of clients."""
