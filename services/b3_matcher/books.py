@@ -12,7 +12,7 @@ import msgspec
 from confluent_kafka import KafkaError, Message, Producer
 
 from mybroker.contracts.events import BookEntry, PhaseChanged, SessionConfigured, TradeExecuted
-from mybroker.contracts.feed import BookRecord
+from mybroker.contracts.feed import BookOrder, BookRecord
 from mybroker.contracts.frames import Frame
 from mybroker.runtime.lifecycle import die
 from services.b3_matcher.engine.engine import Engine
@@ -63,7 +63,32 @@ class BookPublisher:
 
 def _record(engine: Engine, ticker: str, seq: int) -> BookRecord:
     assert engine.log_id is not None, "a running shard has a log id"
-    return engine.book_record(ticker, seq=seq)
+    book = engine.book(ticker)
+    return BookRecord(
+        log_id=engine.log_id,
+        seq=seq,
+        at_ns=engine.now_ns,
+        ticker=ticker,
+        book_seq=book.book_seq,
+        phase=book.phase,
+        orders=tuple(
+            BookOrder(
+                entry=entry.entry,
+                side=entry.side,
+                price_ticks=entry.price_ticks,
+                quantity_shares=entry.quantity_shares,
+            )
+            for entry in (*book.bids, *book.asks)
+        ),
+        reference_price_ticks=book.reference_price_ticks,
+        last_price_ticks=book.last_price_ticks,
+        open_price_ticks=book.open_price_ticks,
+        high_price_ticks=book.high_price_ticks,
+        low_price_ticks=book.low_price_ticks,
+        trades=book.trades,
+        volume_shares=book.volume_shares,
+        turnover_cents=book.turnover_cents,
+    )
 
 
 def _must_be_delivered(error: KafkaError | None, message: Message) -> None:

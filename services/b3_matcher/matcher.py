@@ -168,9 +168,7 @@ class Matcher:
         if not self.progress.owned:
             return IDLE_POLL_MS_MAX / 1000
         wall_ns = time.time_ns()
-        look_ns = next_duty_wall_ns(
-            self._shard.engine, self._appended, wall_ns=wall_ns, due_wall_ns=self._due_wall_ns()
-        )
+        look_ns = next_duty_wall_ns(self._appended, wall_ns=wall_ns, due_wall_ns=self._due_wall_ns())
         return max(0.0, min(IDLE_POLL_MS_MAX / 1000, (look_ns - wall_ns) / 1e9))
 
     def _due_wall_ns(self) -> int | None:
@@ -187,7 +185,7 @@ class Matcher:
             raise KafkaException(error)
         offset = message.offset()
         assert offset is not None, "a message that was read has an offset"
-        step = self._shard.apply(offset, message.value() or b"")  # type: ignore[arg-type]
+        step = self._shard.apply(offset, message.value() or b"")
         _COMMANDS.labels(type(step.command).__name__ if step.command is not None else "malformed").inc()
         self._emit(step, message)
         self._notice_owner(step)

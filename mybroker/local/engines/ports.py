@@ -33,7 +33,7 @@ class PortClaims:
         chosen: dict[str, int] = {}
         for name in names:
             port = before.get(name)
-            while port is not None and not self._claim(port):
+            while port is not None and not self.claim(port):
                 if time.monotonic() > deadline_s:
                     port = None
                     break
@@ -49,11 +49,12 @@ class PortClaims:
     def _new(self) -> int:
         # Chance keeps two sessions that start together from walking the same ports; nothing is derived from it.
         for port in random.sample(range(PORT_MIN, PORT_MAX + 1), TRIES_MAX):
-            if self._claim(port):
+            if self.claim(port):
                 return port
         raise OSError(f"no free port between {PORT_MIN} and {PORT_MAX} on 127.0.0.1")
 
-    def _claim(self, port: int) -> bool:
+    def claim(self, port: int) -> bool:
+        """Take this very port if it is free; says whether it is ours now."""
         if port in self._claims:
             return False
         claim = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
