@@ -1,7 +1,8 @@
 """Which fetch tasks fall due: pure.
 
 A source that computes has slots in session time, so that at speed 60 its prices move sixty times as fast; its stride
-grows with speed and with the number of tickers, so that the load stays near QUOTES_PER_SECOND_AIM. A metered source
+grows with speed and with the number of tickers, so that the load stays near QUOTES_PER_SECOND_AIM, up to twenty minutes
+of session time: a day that is run through in seconds still has its two dozen prices a ticker. A metered source
 has slots in wall time, whatever the session's speed. Tickers are staggered over a stride. The planner remembers
 nothing but the instant of its last look: a slot is due when it falls between two looks, and on its first look every
 ticker's running slot is.
@@ -20,7 +21,7 @@ QUOTES_PER_SECOND_AIM = 2
 STRIDE_WALL_SECONDS_MIN = 1
 TASK_LIFE_WALL_NS = 5 * NS_PER_SECOND
 METERED_TASK_LIFE_WALL_NS = 120 * NS_PER_SECOND
-_STRIDES_SECONDS = (1, 2, 3, 5, 10, 15, 20, 30, 60, 120, 180, 240, 300, 600, 900, 1_200, 1_800, 3_600)
+_STRIDES_SECONDS = (1, 2, 3, 5, 10, 15, 20, 30, 60, 120, 180, 240, 300, 600, 900, 1_200)
 
 
 def assets_of(tickers: Sequence[str]) -> tuple[str, ...]:
