@@ -173,7 +173,7 @@ class RabbitLink:
         for message, outcome in zip(messages, outcomes, strict=True):
             if isinstance(outcome, PublishError):
                 raise Unroutable(f"{self.name}: expected queue {queue} to exist") from outcome
-            if isinstance(outcome, DeliveryError | _LOST) and not self._closed:
+            if isinstance(outcome, (DeliveryError, *_LOST)) and not self._closed:
                 left.append(message)
             elif isinstance(outcome, BaseException):
                 raise outcome

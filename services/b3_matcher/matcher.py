@@ -122,6 +122,8 @@ class Matcher:
             self._delivered_seq = self._shard.seq
             self._snapshot_due_seq = self._shard.seq + SNAPSHOT_EVERY_COMMANDS
             self._append(TakeOver(owner=self._owner, engine_version=ENGINE_VERSION), self._on_claimed)
+            while self._epoch is None:  # its own record must not be met before its offset is known
+                self._producer.poll(IDLE_POLL_MS_MAX / 1000)
             consumer.assign(
                 [TopicPartition(self._place.commands_topic, self._place.partition, self._shard.next_offset)]
             )
