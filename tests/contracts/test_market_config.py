@@ -62,7 +62,7 @@ def test_the_sessions_file_is_read_back_as_it_was() -> None:
     assert read.find("VALE3") is None
 
 
-def test_a_file_of_an_older_writer_is_read_and_unknown_fields_of_a_newer_one_are_ignored() -> None:
+def test_unknown_fields_of_a_newer_writer_are_ignored() -> None:
     text = dump_market_config(CONFIG).replace(b'"shard": 1,', b'"shard": 1, "from_the_future": true,')
     assert load_market_config(text) == CONFIG
 
