@@ -90,7 +90,17 @@ async def put(
 class Relay:
     """Relays one database's outbox. Run it with `context.supervise("outbox", relay.run())`; `wake` after commits."""
 
-    def __init__(self, pool: Pool, publish: Publish, *, name: str, batch_rows_max: int = BATCH_ROWS_MAX) -> None:
+    def __init__(
+        self,
+        pool: Pool,
+        publish: Publish,
+        *,
+        name: str,
+        batch_rows_max: int = BATCH_ROWS_MAX,
+        aggregatetypes: Sequence[str] | None = None,
+    ) -> None:
+        """`aggregatetypes`: relay only these, so that several routes out of one table do not wait for each other."""
+        self._aggregatetypes = None if aggregatetypes is None else list(aggregatetypes)
         self._pool = pool
         self._publish = publish
         self._name = name
@@ -146,8 +156,8 @@ class Relay:
     async def _relay_batch(self, connection: Connection) -> int:
         cursor = await connection.execute(
             "select id, aggregatetype, aggregateid, type, payload, headers::text from outbox"
-            " where sent_at is null order by id limit %s",
-            [self._batch_rows_max],
+            " where sent_at is null and (%s::text[] is null or aggregatetype = any(%s::text[])) order by id limit %s",
+            [self._aggregatetypes, self._aggregatetypes, self._batch_rows_max],
         )
         rows = [
             OutboxRow(
@@ -182,7 +192,8 @@ class Relay:
             self._measured_at = now
             cursor = await connection.execute(
                 "select count(*), coalesce(extract(epoch from now() - min(created_at)), 0)::float8"
-                " from outbox where sent_at is null"
+                " from outbox where sent_at is null and (%s::text[] is null or aggregatetype = any(%s::text[]))",
+                [self._aggregatetypes, self._aggregatetypes],
             )
             row = await cursor.fetchone()
             assert row is not None, "expected one row of an aggregate"
