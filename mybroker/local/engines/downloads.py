@@ -1,10 +1,10 @@
 """The jars that Kafka and the MongoDB stand-in run from: pinned, checked, kept in one cache for all sessions.
 
-`jars.lock` names every jar with its SHA-256; nothing is resolved at run time. Downloads go through jgo (no Maven, no
+`jars.csv` names every jar with its SHA-256; nothing is resolved at run time. Downloads go through jgo (no Maven, no
 JDK needed) into $XDG_CACHE_HOME/mybroker, under a file lock, so that sessions that start together fetch once. A jar
 that is cut short or altered is removed and fetched again, once.
 
-`python -m mybroker.local.engines.downloads` resolves the coordinates of `PINS` anew and writes `jars.lock`.
+`python -m mybroker.local.engines.downloads` resolves the coordinates of `PINS` anew and writes `jars.csv`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ PINS = {
         "org.slf4j:slf4j-simple:2.0.17",
     ),
 }
-LOCK_PATH = Path(__file__).with_name("jars.lock")
+LOCK_PATH = Path(__file__).with_name("jars.csv")
 PARALLEL_DOWNLOADS = 6
 DOWNLOAD_TIMEOUT_S = 30
 HASH_CHUNK_BYTES = 1 << 20
@@ -71,7 +71,7 @@ def jars(engine: str, on_progress: OnProgress) -> list[Path]:
 
 def read_lock() -> list[tuple[str, str, str]]:
     """Return (engine, coordinate, sha256) of every pinned jar, in class path order."""
-    rows = [line.split() for line in LOCK_PATH.read_text().splitlines() if line and not line.startswith("#")]
+    rows = [line.split(",") for line in LOCK_PATH.read_text().splitlines() if line and not line.startswith("#")]
     return [(engine, coordinate, digest) for engine, coordinate, digest in rows]
 
 
@@ -140,12 +140,12 @@ def write_lock() -> None:
     from jgo.maven import MavenContext
 
     context = MavenContext(repo_cache=cache_folder() / "jars", timeout=DOWNLOAD_TIMEOUT_S)
-    lines = ["# engine, coordinate, sha256; written by `python -m mybroker.local.engines.downloads`"]
+    lines = ["# engine,coordinate,sha256; written by `python -m mybroker.local.engines.downloads`"]
     for engine, coordinates in PINS.items():
         inputs, transitive = context.resolver.resolve([context.create_dependency(text) for text in coordinates])
         for dependency in [*inputs, *transitive]:
             coordinate = f"{dependency.groupId}:{dependency.artifactId}:{dependency.version}"
-            lines.append(f"{engine} {coordinate} {_sha256(dependency.artifact.resolve())}")
+            lines.append(f"{engine},{coordinate},{_sha256(dependency.artifact.resolve())}")
             sys.stderr.write(f"{lines[-1]}\n")
     LOCK_PATH.write_text("\n".join(lines) + "\n")
 

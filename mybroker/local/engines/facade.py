@@ -15,9 +15,10 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import threading
 import time
 from collections.abc import Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import IO
 
@@ -73,9 +74,7 @@ class Engines:
         try:
             self._end_leftovers()
             self._choose_engines()
-            with ThreadPoolExecutor(len(ENGINES), thread_name_prefix="prepare") as pool:
-                for _ in pool.map(lambda engine: engine.prepare(self._on_progress), self._engines.values()):
-                    pass
+            self._prepare_all()
         except BaseException:
             self._release()
             raise
@@ -177,6 +176,24 @@ class Engines:
         return {name: found[name] for name in ENGINES if name in found}
 
     # -- inside ------------------------------------------------------------------------------------------------------
+
+    def _prepare_all(self) -> None:
+        given_up = threading.Event()
+
+        def tell(engine: str, text: str, done: int, total: int) -> None:
+            # Downloads report each file: after ctrl-C or another's failure the next report ends them.
+            if given_up.is_set():
+                raise EngineFailed(engine, "its preparation was given up")
+            self._on_progress(engine, text, done, total)
+
+        with ThreadPoolExecutor(len(ENGINES), thread_name_prefix="prepare") as pool:
+            prepared = [pool.submit(engine.prepare, tell) for engine in self._engines.values()]
+            try:
+                for future in as_completed(prepared):
+                    future.result()
+            except BaseException:
+                given_up.set()
+                raise
 
     def _check(self, engine: Engine | GivenEngine) -> EngineHealth:
         started_s = time.monotonic()

