@@ -1,6 +1,6 @@
 """MarketSession (`markets.mybroker.dev/v1alpha1`): what its author asks for, and what is reported back.
 
-These are values only. `manifest` reads and checks a spec, `market_session_status` writes a status, the operator's CRD
+These are values only: `manifest` reads and checks a spec, `market_session_status` writes a status, and the CRD
 is generated from the same limits. Nobody writes a spec but its author: the current day, clock and phases are status.
 """
 
