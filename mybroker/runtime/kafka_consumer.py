@@ -235,7 +235,11 @@ def committed_positions(consumer: Consumer, topics: Sequence[str]) -> list[Topic
             if known.error is not None:
                 raise KafkaException(known.error)
             found += [TopicPartition(topic, partition) for partition in sorted(known.partitions)]
-        return list(consumer.committed(found, timeout=5))
+        answered = list(consumer.committed(found, timeout=5))
+        for position in answered:
+            if position.error is not None:
+                raise KafkaException(position.error)
+        return answered
 
     positions = retrying("committed", ask)
     for position in positions:

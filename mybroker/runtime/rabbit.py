@@ -13,7 +13,7 @@ from typing import Any
 
 import aio_pika
 from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractIncomingMessage
-from aio_pika.exceptions import AMQPError, DeliveryError, PublishError
+from aio_pika.exceptions import AMQPError, PublishError
 
 from mybroker.contracts import topics
 from mybroker.runtime.logging import get_logger
@@ -173,7 +173,7 @@ class RabbitLink:
         for message, outcome in zip(messages, outcomes, strict=True):
             if isinstance(outcome, PublishError):
                 raise Unroutable(f"{self.name}: expected queue {queue} to exist") from outcome
-            if isinstance(outcome, (DeliveryError, *_LOST)) and not self._closed:
+            if isinstance(outcome, _LOST) and not self._closed:
                 left.append(message)
             elif isinstance(outcome, BaseException):
                 raise outcome

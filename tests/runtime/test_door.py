@@ -217,7 +217,8 @@ async def test_a_killed_engine_loses_nothing_that_was_confirmed(route: Route) ->
         await during
         await client.send_all([route.request(f"after {n}") for n in range(50)])
     expected = [f"{when} {n}" for when in ("before", "during", "after") for n in range(50)]
-    await until(lambda: set(heard) == set(expected))
+    await until(lambda: serving.done() or set(heard) == set(expected))
+    assert not serving.done(), serving.exception()
     assert list(dict.fromkeys(heard)) == expected
     await server.reply(route.participant, route.heartbeat(9))
     assert await take(client.replies(), 1) == [route.heartbeat(9)]
