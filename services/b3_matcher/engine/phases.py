@@ -137,7 +137,7 @@ def move_market(state: State, command: Command, *, phase: Phase, halted: bool) -
     closes = phase is Phase.CLOSED
     moving: list[tuple[Instrument, bool]] = []
     for instrument in state.instruments.values():
-        if closes and instrument.own_phase is not None and not instrument.quarantined:
+        if instrument.own_phase is not None and (closes or instrument.own_phase is after):
             state.touch(instrument)
             instrument.own_phase = None
         if target_phase(instrument, market) is not instrument.phase:
