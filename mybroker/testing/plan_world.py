@@ -1,13 +1,19 @@
-"""A world for tests of the plan: applies a plan's actions to what is observed, as a perfect shell would."""
+"""A world for tests of the plan: applies a plan's actions to what is observed, as a perfect shell would.
+
+`settled` gives one in which a small session runs; a test then breaks something and looks at the next plan.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 from mybroker.contracts.directory import DirectoryEntry
+from mybroker.contracts.manifest import parse_manifest
 from mybroker.contracts.market_config import load_market_config
 from mybroker.contracts.market_session import MarketSession
 from mybroker.domain.phase import Phase
+from mybroker.domain.schedule import parse_instant_ns
 from mybroker.plan.actions import (
     Action,
     CloseMarket,
@@ -25,6 +31,10 @@ from mybroker.plan.make_plan import Plan, make_plan
 from mybroker.plan.observed import MarketSeen, Observed, WorkloadSeen
 
 SETTLE_STEPS_MAX = 8
+
+SIMULATED: dict[str, Any] = {"clock": {"mode": "Simulated", "speed": 60}}
+EQUITIES = {"name": "equities", "instruments": ["PETR4", "VALE3", "ITUB4"], "shards": 2}
+FRACTIONAL = {"name": "fractional", "instruments": ["PETR4F"]}
 
 
 @dataclass(slots=True)
@@ -156,3 +166,47 @@ class PlanWorld:
         seen = self.observed.market(market, shard)
         assert seen is not None
         self.put_market(replace(seen, phase=phase))
+
+
+def at(time: str, day: str = "2026-11-23") -> int:
+    """Return the instant of a local time, "10:00:00", of that day."""
+    instant_ns = parse_instant_ns(f"{day}T{time}-03:00")
+    assert instant_ns is not None
+    return instant_ns
+
+
+def plan_session(**spec: Any) -> MarketSession:
+    """Return a session: a market with two shards, a fractional one, a wall clock; `spec` changes its fields."""
+    manifest = {
+        "apiVersion": "markets.mybroker.dev/v1alpha1",
+        "kind": "MarketSession",
+        "metadata": {"name": "pregao", "annotations": spec.pop("annotations", {})},
+        "spec": {
+            "date": "2026-11-23",
+            "markets": [
+                EQUITIES,
+                FRACTIONAL,
+            ],
+            "ingestors": {"source": "Simulated", "symbolsPerReplica": 2},
+            "participants": {"marketMakers": 1, "noiseTraders": 1, "seed": 7},
+            **spec,
+        },
+    }
+    read = parse_manifest(manifest, now_ns=at("08:00:00"))
+    assert isinstance(read, MarketSession), [str(error) for error in read]
+    return read
+
+
+def settled(time: str = "10:30:00", phase: Phase = Phase.OPEN, **spec: Any) -> PlanWorld:
+    """Return a world in which this session runs and nothing is left to do."""
+    world = PlanWorld(plan_session(**spec), at(time), Observed(topics={}))
+    world.settle()
+    world.all_phases(phase)
+    world.settle()
+    return world
+
+
+def entry_published(plan: Plan) -> DirectoryEntry:
+    """Return the one directory record a plan publishes."""
+    (publish,) = [action for action in plan.actions if isinstance(action, PublishDirectory)]
+    return publish.entry
