@@ -24,7 +24,7 @@ class Codec:
         self.family = family
         self._kind_of = {cls: kind for kind, cls in kinds.items()}
         assert len(self._kind_of) == len(kinds), f"{family}: a type stands under two kinds"
-        self._decoder_of = {kind: msgspec.json.Decoder(cls) for kind, cls in kinds.items()}
+        self._decoder_of: dict[str, Any] = {kind: msgspec.json.Decoder(cls) for kind, cls in kinds.items()}
         self._encoder = msgspec.json.Encoder()
         self._pair = msgspec.json.Decoder(tuple[str, msgspec.Raw])
         self._pairs = msgspec.json.Decoder(list[tuple[str, msgspec.Raw]])

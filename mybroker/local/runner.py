@@ -267,10 +267,11 @@ class Runner:
 
     def _gateway_port(self, before: int | None) -> int:
         wanted = self.options.gateway_port
-        for port in [before, wanted, *range(wanted + 1, wanted + 100)]:
+        candidates: list[int | None] = [before, *range(wanted, wanted + 100)]
+        for port in candidates:
             if port is not None and self._claims.claim(port):
                 return port
-        return self._claims.choose([GATEWAY], {})[GATEWAY]
+        raise OSError(f"no free port between {wanted} and {wanted + 99} on 127.0.0.1 for the gateway")
 
     def _step_engines(self) -> None:
         if self._engine_start is not None:

@@ -14,7 +14,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
@@ -28,7 +28,7 @@ from mybroker.runtime.logging import get_logger
 from mybroker.runtime.telemetry import TRACEPARENT, counter, gauge, histogram
 from services.b3_matcher.books import BookPublisher
 from services.b3_matcher.duties import Appended, next_duty_wall_ns, owed
-from services.b3_matcher.engine.engine import ENGINE_VERSION
+from services.b3_matcher.engine.engine import ENGINE_VERSION, Engine
 from services.b3_matcher.recovery import Diverged, LogPlace, WrittenFrames, recover
 from services.b3_matcher.shard import LogDamaged, Shard, Step
 from services.b3_matcher.snapshots import SnapshotFolder, SnapshotHeader
@@ -72,6 +72,8 @@ class Progress:
     at_ns: int = 0
     business_date: str | None = None
     state_hash: str | None = None
+    closing_price_ticks: dict[str, int] = field(default_factory=dict)
+    """The day's closing prices, once it is over: the reference prices of the next."""
     message: str = ""
 
 
@@ -326,7 +328,15 @@ class Matcher:
         progress.epoch = engine.epoch
         progress.at_ns = engine.now_ns
         progress.phase = engine.phase(None).value
-        progress.business_date = engine.config.business_date if engine.config is not None else None
+        progress.business_date = engine.business_date
+        if engine.is_closed != bool(progress.closing_price_ticks):
+            progress.closing_price_ticks = _closing_prices(engine) if engine.is_closed else {}
+
+
+def _closing_prices(engine: Engine) -> dict[str, int]:
+    views = {ticker: engine.book(ticker) for ticker in engine.tickers}
+    prices = {ticker: view.last_price_ticks or view.reference_price_ticks for ticker, view in views.items()}
+    return {ticker: price_ticks for ticker, price_ticks in prices.items() if price_ticks is not None}
 
 
 def _placed(header: SnapshotHeader, event_offset: int) -> SnapshotHeader:

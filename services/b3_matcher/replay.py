@@ -2,13 +2,15 @@
 
 `python -m services.b3_matcher.replay --kafka HOST:PORT --commands TOPIC --events TOPIC --partition N` prints one
 JSON object (`ReplayResult`) and exits 0 where nothing differs, 1 at a difference, 2 where the logs cannot be read.
-`--tape FILE` also writes the command log as a tape, `--lines FILE` the event log as tape lines. It only reads, so
-it may run beside a live market: commands that have no frame yet are counted as `in_flight`, not as missing.
+`--tape FILE` also writes the command log as a tape, `--lines FILE` the event log as `match --all` prints it.
+It only reads, so it may run beside a live market: commands that have no frame yet are counted as `in_flight`,
+not as missing.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,8 +32,9 @@ from mybroker.contracts.events import (
 from mybroker.contracts.frames import Frame, chain_digest, decode_frame_part, encode_events
 from mybroker.runtime.frames import FrameSequence, SequenceGap
 from mybroker.runtime.kafka import read_from
+from services.b3_matcher.match import lines_of
 from services.b3_matcher.shard import LogDamaged, Shard, Step
-from services.b3_matcher.tape import command_to_line, event_to_line
+from services.b3_matcher.tape import command_to_line
 
 
 class Difference(msgspec.Struct, frozen=True, kw_only=True):
@@ -111,8 +114,8 @@ def replay(
         for record in read_from(kafka_url, commands_topic, partition, 0):
             step = shard.apply(record.offset, record.value or b"")
             _count(result, step)
-            if tape is not None:
-                tape.write(_tape_line(step, record.value or b"") + "\n")
+            if tape is not None and step.command is not None:  # a record that is no command has no line
+                tape.write(command_to_line(step.command, step.frame.offset) + "\n")
             if result.difference is None:
                 _compare(result, step, frames, lines)
         beyond = next(frames, None) if result.difference is None else None
@@ -138,11 +141,9 @@ def _compare(result: ReplayResult, step: Step, frames: Iterator[Frame], lines: T
         result.in_flight += 1
         return
     logged_bytes = encode_events(logged.events)
-    if lines is not None:
-        for event in logged.events:
-            line = event_to_line(event)
-            if line is not None:
-                lines.write(line + "\n")
+    if lines is not None and step.command is not None:
+        for line in lines_of(list(logged.events), everything=True):
+            lines.write(json.dumps(line, ensure_ascii=False, separators=(",", ":")) + "\n")
     same = (
         logged.seq == step.frame.seq
         and logged.offset == step.frame.offset
@@ -206,12 +207,6 @@ def _count_event(result: ReplayResult, event: Event) -> None:
             pass
 
 
-def _tape_line(step: Step, value: bytes) -> str:
-    if step.command is None:
-        return msgspec.json.encode({"cmd": "malformed", "bytes": value.hex()}).decode()
-    return command_to_line(step.command)
-
-
 def main(arguments: list[str] | None = None) -> int:
     """Run from the command line; see the module's first lines."""
     parser = argparse.ArgumentParser(prog="replay", description="Replay a shard and compare with its frames.")
@@ -227,13 +222,13 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         result = replay(given.kafka, given.commands, given.events, given.partition, tape=tape, lines=lines)
     except Exception as error:  # noqa: BLE001  whatever cannot be read is said in one line
-        print(f"{given.commands}[{given.partition}]: {type(error).__name__}: {error}", file=sys.stderr)
+        sys.stderr.write(f"{given.commands}[{given.partition}]: {type(error).__name__}: {error}\n")
         return 2
     finally:
         for file in (tape, lines):
             if file is not None:
                 file.close()
-    print(msgspec.json.encode(result).decode())
+    sys.stdout.write(msgspec.json.encode(result).decode() + "\n")
     return 0 if result.difference is None else 1
 
 
