@@ -7,6 +7,7 @@ from the account, so asking twice pays once.
 import asyncio
 
 from mybroker.contracts.catalogue import shipped_catalogue
+from mybroker.domain.money import format_cents, format_ticks
 from mybroker.runtime.http_client import HttpClient
 from mybroker.runtime.lifecycle import AppContext
 from mybroker.runtime.postgres import is_connection_loss
@@ -17,6 +18,7 @@ from services.broker_identity.store import Opening, Store
 RETRY_MS = 1_000
 BATCH_MAX = 50
 WALLET = "broker_wallet"
+PAID_OTHERWISE = "deposit_conflict"
 
 _OWED = gauge("mbb3_openings_owed", "Accounts that still wait for their opening balance")
 
@@ -72,15 +74,21 @@ class Openings:
                     continue
 
     async def _pay(self, opening: Opening) -> None:
-        await self._wallet.call(
-            "POST",
-            WALLET,
-            "/deposits",
-            body=deposit_of(opening),
-            headers=self._headers,
-            timeout_ms=5_000,
-            idempotent=True,
-        )
+        try:
+            await self._wallet.call(
+                "POST",
+                WALLET,
+                "/deposits",
+                body=deposit_of(opening),
+                headers=self._headers,
+                timeout_ms=5_000,
+                idempotent=True,
+            )
+        except Problem as problem:
+            if problem.code != PAID_OTHERWISE:
+                raise
+            # Paid before, with another catalogue's prices; what was paid then stands.
+            self._context.log.warning("opening_paid_otherwise", account=opening.account, reason=problem.detail)
         await self._store.opened(opening.user_id)
         self._context.log.info("account_opened", account=opening.account, cash_cents=opening.cash_cents)
         if (paid := self._paid.get(opening.account)) is not None:
@@ -89,10 +97,17 @@ class Openings:
 
 def deposit_of(opening: Opening) -> dict[str, object]:
     """Return the deposit that pays an opening; the same for the same account, however often it is asked."""
-    shares = dict.fromkeys(shipped_catalogue().instruments, opening.shares_each) if opening.shares_each else {}
+    instruments = shipped_catalogue().instruments.values() if opening.shares_each else ()
     return {
         "account": opening.account,
-        "transfer_id": f"opening-{opening.account}",
-        "cash_cents": opening.cash_cents,
-        "shares": shares,
+        "deposit_id": f"opening-{opening.account}",
+        "cash": format_cents(opening.cash_cents),
+        "shares": [
+            {
+                "ticker": instrument.ticker,
+                "quantity": opening.shares_each,
+                "price": format_ticks(instrument.reference_price_ticks),
+            }
+            for instrument in instruments
+        ],
     }

@@ -1,0 +1,1 @@
+"""The broker's one public door: routing, tokens, limits, breakers, the stream and the page."""
