@@ -218,6 +218,7 @@ async def test_every_captured_error_body_is_a_clear_refusal(
     answer = await make_brapi().fetch(task())
 
     assert type(answer) is REAL_ERRORS[name]
+    assert isinstance(answer, Refused | Spent)
     assert len(answer.reason) > 10
     assert len(server.asked) == 1
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mybroker.testing.brapi_server import error_body, quote_body
 from services.b3_ingestor.brapi_answer import MalformedAnswer, error_text, parse_answer
 
-BEFORE_THE_OPENING = {
+BEFORE_THE_OPENING: dict[str, Any] = {
     "regularMarketDayHigh": 0,
     "regularMarketDayLow": 0,
     "regularMarketVolume": 0,
