@@ -1,14 +1,13 @@
 """The two JSON files the plan writes for processes: a market's for its matcher, the session's for everyone else.
 
 A matcher's file is the `SessionConfig` it owes its log; it is read again when it changes. The session's file says what
-is traded, where quotes come from and who trades; it has no clock and no current day (those are in the directory), so
-that it stays the same over a whole session and nobody is restarted by a new day.
+is traded, where quotes come from and who trades; it has no clock and no date (those are in the directory), so that it
+stays the same over a whole session and nobody is restarted by a new day.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import date
 
 import msgspec
 
@@ -52,8 +51,6 @@ class SessionSetup:
     symbols: tuple[str, ...]
     market_makers: tuple[str, ...]
     noise_traders: tuple[str, ...]
-    first_date: date | None = None
-    """The session's first day, where known: simulated prices start at their reference there."""
 
     @property
     def key(self) -> str:

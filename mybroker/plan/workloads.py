@@ -161,7 +161,6 @@ def session_setup(session: MarketSession, placements: tuple[MarketPlacement, ...
         symbols=tuple(dict.fromkeys(instrument.asset for instrument in instruments)),
         market_makers=market_maker_names(session),
         noise_traders=noise_trader_names(session),
-        first_date=spec.date,
     )
 
 

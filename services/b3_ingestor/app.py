@@ -19,7 +19,7 @@ from pymongo.errors import PyMongoError
 
 from mybroker.contracts import topics
 from mybroker.contracts.codec import Malformed
-from mybroker.contracts.cotahist import CotahistError
+from mybroker.contracts.cotahist import CotahistError, DailyRecord
 from mybroker.contracts.market_config import MarketConfigError, SessionSetup, load_session_setup
 from mybroker.contracts.market_session import QuoteSource
 from mybroker.contracts.quotes import FetchTask, decode_task, encode_quote, encode_task
@@ -247,15 +247,24 @@ def _computed(context: AppContext, setup: SessionSetup, source: QuoteSource) -> 
     if source is QuoteSource.SIMULATED:
         # An F ticker stands for its share, so that a share not traded in the session is quoted all the same.
         references_ticks = {instrument.asset: instrument.reference_price_ticks for instrument in setup.instruments}
-        days = simulated.simulated_days(setup.seed, references_ticks, setup.first_date)
+        days = simulated.simulated_days(setup.seed, references_ticks)
         return ComputedSource(simulated.NAME, setup.key, setup.hours, days)
     if source is QuoteSource.COTAHIST:
-        path = Path(setup.file or "")
-        try:
-            records = cotahist.load_cash_day(path)
-        except (OSError, CotahistError) as error:
-            raise SettingsError(SETUP_VARIABLE, f"a COTAHIST file ({error})", str(path)) from error
-        missing = cotahist.tickers_missing(records, assets_of(setup.symbols))
-        context.log.info("cotahist_read", path=str(path), tickers=len(records), missing=missing)
+        records = _cotahist_records(context, setup)
         return ComputedSource(cotahist.NAME, setup.key, setup.hours, cotahist.cotahist_days(setup.seed, records))
     raise SettingsError(SETUP_VARIABLE, "a source of Brapi, Cotahist, Simulated", source.value)
+
+
+def _cotahist_records(context: AppContext, setup: SessionSetup) -> dict[str, DailyRecord]:
+    """Read the file; one that cannot be read is fatal only where nothing stands in for it."""
+    path = Path(setup.file or "")
+    try:
+        records = cotahist.load_cash_day(path)
+    except (OSError, CotahistError) as error:
+        if setup.fallback is None:
+            raise SettingsError(SETUP_VARIABLE, f"a COTAHIST file ({error})", str(path)) from error
+        context.log.error("cotahist_refused", path=str(path), reason=str(error), fallback=setup.fallback.value)
+        return {}
+    missing = cotahist.tickers_missing(records, assets_of(setup.symbols))
+    context.log.info("cotahist_read", path=str(path), tickers=len(records), missing=missing)
+    return records

@@ -18,9 +18,6 @@ _UNIFORMS = 8
 _UNIFORM_SUM_DEVIATION = 53_510
 """Standard deviation of a sum of eight uniform 16-bit numbers: 65536 * sqrt(8 / 12)."""
 
-_LEVEL_OCTAVES_PER_MILLE = (500, 500, 600, 700)
-"""A day's level is a sum of waves of 1, 2, 4 and 8 days: it wanders and comes back."""
-
 
 def uniform(below: int, *name: object) -> int:
     """Return a number from 0 to `below` - 1; the bias of the remainder is far below one in a million."""
@@ -48,18 +45,6 @@ def bridge_ppm(start_ppm: int, end_ppm: int, deviation_ppm: int, *name: object) 
             path[left + half] = middle + normal_milli(*name, left + half) * spread_ppm // 1_000
         length = half
     return path
-
-
-def level_ppm(day: int, deviation_ppm: int, *name: object) -> int:
-    """Return where a wandering level stands at the end of a day; known for any day without the days before it."""
-    total = 0
-    for octave, weight_per_mille in enumerate(_LEVEL_OCTAVES_PER_MILLE):
-        cell, inside = divmod(day, 1 << octave)
-        here = normal_milli(*name, octave, cell)
-        there = normal_milli(*name, octave, cell + 1)
-        wave_milli = here + (there - here) * inside // (1 << octave)
-        total += wave_milli * weight_per_mille * deviation_ppm // PPM
-    return total
 
 
 def volume_share_ppm(position: int, positions: int) -> int:

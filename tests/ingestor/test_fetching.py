@@ -23,7 +23,7 @@ def at(price: str, minute: int) -> Reply:
 
 
 def simulated() -> ComputedSource:
-    days = simulated_days(7, {"PETR4": 3800, "WEGE3": 4200}, MONDAY)
+    days = simulated_days(7, {"PETR4": 3800, "WEGE3": 4200})
     return ComputedSource("simulated", "local.pregao", HOURS_PRESETS["b3-summer"], days)
 
 

@@ -1,4 +1,4 @@
-"""Simulated prices can be looked up in any order, stay sane for years, and trade most early and late."""
+"""Simulated prices can be looked up in any order, stay sane, and trade most early and late."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ MONDAY = date(2026, 11, 23)
 REFERENCES = {"PETR4": 3800, "VALE3": 6500, "COGN3": 300, "PENNY3": 1}
 
 
-def source(seed: int = 7, first_day: date | None = MONDAY) -> ComputedSource:
-    days = simulated_days(seed, REFERENCES, first_day)
+def source(seed: int = 7) -> ComputedSource:
+    days = simulated_days(seed, REFERENCES)
     return ComputedSource("simulated", "local.pregao", HOURS_PRESETS["b3-summer"], days)
 
 
@@ -45,43 +45,33 @@ def test_a_slots_quote_is_the_same_in_any_order_and_in_any_process() -> None:
 
 def test_these_prices_stay_what_they_were_so_that_a_recorded_day_can_be_had_again() -> None:
     of = source()
-    assert [price(of, "PETR4", MONDAY, minutes) for minutes in (590, 640, 820, 1079)] == [3800, 3789, 3849, 3866]
+    assert [price(of, "PETR4", MONDAY, minutes) for minutes in (590, 640, 820, 1079)] == [3800, 3776, 3776, 3707]
 
 
-def test_the_first_day_opens_at_the_reference_and_other_seeds_go_elsewhere() -> None:
-    assert price(source(), "PETR4", MONDAY, 600) == 3800
+def test_every_day_opens_at_the_reference_and_goes_its_own_way() -> None:
+    of = source()
+    days = [MONDAY + timedelta(days=number) for number in range(12)]
+
+    assert {price(of, "PETR4", day, 600) for day in days} == {3800}
+    assert len({price(of, "PETR4", day, 1079) for day in days}) > 8
     assert len({price(source(seed), "PETR4", MONDAY, 1079) for seed in range(12)}) > 8
 
 
-def test_a_day_opens_where_the_day_before_closed() -> None:
-    of, tuesday = source(), MONDAY + timedelta(days=1)
-    before, after = of.quote("PETR4", slot(MONDAY, 1080)), of.quote("PETR4", slot(tuesday, 601))
-
-    assert before is not None
-    assert after is not None
-    assert after.previous_close == before.price == after.open
-
-
-def test_where_the_first_day_is_not_known_every_day_opens_at_the_reference() -> None:
-    of = source(first_day=None)
-    assert {price(of, "PETR4", MONDAY + timedelta(days=days), 600) for days in range(9)} == {3800}
-
-
 @pytest.mark.parametrize("ticker", REFERENCES)
-def test_prices_stay_within_a_quarter_of_their_reference_for_years(ticker: str) -> None:
+def test_prices_stay_within_nine_per_cent_of_their_reference(ticker: str) -> None:
     of, reference = source(), REFERENCES[ticker]
     for days in range(0, 1500, 137):
         ticks = price(of, ticker, MONDAY + timedelta(days=days), 1075)
-        assert max(1, reference * 3 // 4) <= ticks <= reference * 5 // 4
+        assert max(1, reference * 90 // 100) <= ticks <= reference * 110 // 100
 
 
 def test_shares_move_with_the_index() -> None:
-    agree = 0
-    for seed in range(30):
-        of = source(seed)
-        moves = [price(of, ticker, MONDAY, 1079) - REFERENCES[ticker] for ticker in ("PETR4", "VALE3")]
+    of, agree = source(), 0
+    for number in range(100):
+        day = MONDAY + timedelta(days=number)
+        moves = [price(of, ticker, day, 1079) - REFERENCES[ticker] for ticker in ("PETR4", "VALE3")]
         agree += (moves[0] > 0) == (moves[1] > 0)
-    assert agree > 18, f"only {agree} of 30 days had both go the same way"
+    assert agree > 55, f"on only {agree} of 100 days both went the same way"
 
 
 def test_volume_is_a_u_and_never_falls() -> None:
