@@ -141,7 +141,7 @@ class WalletEvent:
     """The ledger moved for an account. `kind`: held, released, filled, deposited or reversed.
 
     `amount` is what was held, released, paid, got or deposited of `asset`; `debt` is what was missing for a fill
-    that had to be posted all the same. `balances` are the assets that moved, as they are afterwards.
+    that had to be posted all the same, of `debt_asset`. `balances` are the assets that moved, as they are afterwards.
     """
 
     event_id: str
@@ -155,6 +155,7 @@ class WalletEvent:
     revision: int | None
     trade_id: str | None
     balances: tuple[AssetBalance, ...]
+    debt_asset: str | None = None
 
 
 WALLET_EVENTS = Codec("wallet event", {"wallet": WalletEvent})

@@ -27,6 +27,7 @@ from services.broker_wallet.ledger.operations import (
     Outcome,
     PlaceHold,
     PostFill,
+    RefuseReplace,
     ReverseFill,
 )
 
@@ -160,7 +161,7 @@ class LedgerStore:
         self, connection: Connection, requests: Sequence[Request], own: Mapping[int, AccountKey]
     ) -> Ledger:
         order_ids = sorted({o.order_id for o in (r.operation for r in requests) if not isinstance(o, Deposit)})
-        asked = [r.operation.key for r in requests if isinstance(r.operation, PlaceHold | Deposit)]
+        asked = [r.operation.key for r in requests if isinstance(r.operation, PlaceHold | Deposit | RefuseReplace)]
         links = [r.operation.key for r in requests if isinstance(r.operation, PostFill | ReverseFill)]
         async with connection.pipeline():
             # Statements of their own: each sees what was committed before the locks were got.
@@ -314,6 +315,7 @@ def _event_row(effect: Effect, headers: Mapping[str, str]) -> dict[str, object]:
         asset=effect.asset,
         amount=effect.amount,
         debt=effect.debt,
+        debt_asset=effect.debt_asset,
         order_id=effect.order_id,
         revision=effect.revision,
         trade_id=effect.trade_id,

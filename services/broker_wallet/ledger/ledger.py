@@ -224,6 +224,7 @@ class Ledger:
                 at_ns=fill.at_ns,
                 balances=self._balances(fill.account, CASH, fill.asset),
                 debt=debt,
+                debt_asset=hold.held_asset if debt else None,
                 order_id=fill.order_id,
                 trade_id=fill.trade_id,
             )
@@ -260,6 +261,7 @@ class Ledger:
                 at_ns=fill.at_ns,
                 balances=self._balances(fill.account, CASH, fill.asset),
                 debt=debt,
+                debt_asset=gives_asset if debt else None,
                 order_id=fill.order_id,
                 trade_id=fill.trade_id,
             )
@@ -275,6 +277,10 @@ class Ledger:
         return self._shrink(replace(hold, terms=terms, next_terms=still_next), f"{said.order_id}:{said.revision}", said)
 
     def _refuse_replace(self, said: RefuseReplace) -> Outcome:
+        # A hold for this revision that is still on its way must find it refused.
+        if said.key not in self.answers:
+            late = Answer(content="", held=0, reason=RejectReason.TOO_LATE)
+            self.answers[said.key] = self.answers_new[said.key] = late
         hold = self.holds.get(said.order_id)
         if hold is None or hold.closed or hold.next_terms is None or hold.next_terms.revision > said.revision:
             return _UNCHANGED

@@ -96,6 +96,11 @@ class RefuseReplace:
     revision: int
     at_ns: int
 
+    @property
+    def key(self) -> str:
+        """Return the id of the hold that was asked for this revision."""
+        return f"hold:{self.order_id}:{self.revision}"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CloseHold:
@@ -208,6 +213,7 @@ class Effect:
     at_ns: int
     balances: tuple[BalanceAfter, ...]
     debt: int = 0
+    debt_asset: str | None = None
     order_id: str | None = None
     revision: int | None = None
     trade_id: str | None = None
