@@ -51,7 +51,8 @@ class RunnerOptions:
     """How a session is run; the seams are for tests."""
 
     environ: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
-    gateway_port: int = GATEWAY_PORT
+    gateway_port: int | None = None
+    """None: the port it had before, else GATEWAY_PORT or the next free one."""
     command_of: CommandOf = module_command
     extra_env_of: Callable[[Workload], Mapping[str, str]] = lambda _workload: {}
     release: str = ""
@@ -266,12 +267,11 @@ class Runner:
         self._saved.update(ports=dict(self._saved.ports) | {name: self.ports[name]})
 
     def _gateway_port(self, before: int | None) -> int:
-        wanted = self.options.gateway_port
-        candidates: list[int | None] = [before, *range(wanted, wanted + 100)]
-        for port in candidates:
-            if port is not None and self._claims.claim(port):
+        first = self.options.gateway_port or before or GATEWAY_PORT
+        for port in [first, *range(max(first, GATEWAY_PORT), first + 100)]:
+            if self._claims.claim(port):
                 return port
-        raise OSError(f"no free port between {wanted} and {wanted + 99} on 127.0.0.1 for the gateway")
+        raise OSError(f"no free port between {first} and {first + 99} on 127.0.0.1 for the gateway")
 
     def _step_engines(self) -> None:
         if self._engine_start is not None:
