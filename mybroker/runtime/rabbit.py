@@ -25,6 +25,7 @@ PUBLISH_IN_FLIGHT_MAX = 1_000
 CONFIRM_TIMEOUT_MS = 10_000
 CONNECT_TIMEOUT_MS = 5_000
 RECONNECT_MS = 200
+CLOSE_TIMEOUT_MS = 1_000
 HEARTBEAT_S = 10
 START_DEADLINE_MS = 60_000
 REQUEST_DELIVERIES_MAX = 20
@@ -307,8 +308,11 @@ async def _announce(lost: asyncio.Event, inbox: asyncio.Queue[AbstractIncomingMe
 
 
 async def _close_quietly(thing: AbstractConnection | AbstractChannel) -> None:
-    try:
-        async with asyncio.timeout(2):
-            await thing.close()
-    except _LOST:
+    """Close what may be broken already. aio-pika may wait for ever for the answer of a dead peer, and not let itself
+    be cancelled, so nobody waits for it longer than CLOSE_TIMEOUT_MS."""
+    if thing.is_closed:
         return
+    closing = asyncio.ensure_future(thing.close())
+    closing.add_done_callback(lambda task: task.cancelled() or task.exception())
+    await asyncio.wait([closing], timeout=CLOSE_TIMEOUT_MS / 1000)
+    closing.cancel()
