@@ -294,11 +294,28 @@ def update_theoretical(state: State, instrument: Instrument) -> None:
 
 
 def uncross(state: State, instrument: Instrument) -> None:
-    """Print the auction: market orders first, then limits by price and time; then drop what was for it alone."""
+    """Print the auction: market orders first, then limits by price and time; then drop what was for it alone.
+
+    A market order with a protection price goes before better limits only up to that price, so the limits that are
+    left when it is dropped may still cross further out. They are printed again, until the book is not crossed.
+    """
     state.touch(instrument)
     result = indicative(state, instrument)
+    _print(state, instrument, result)
+    for ladder in (instrument.bids, instrument.asks):
+        for order in list(ladder.orders()):
+            if order.price is None or order.tif is TimeInForce.GOOD_FOR_AUCTION:
+                cancel_rest(state, order, CancelReason.AUCTION_REMAINDER)
     if result is not None:
-        _print(state, instrument, result)
+        while (result := indicative(state, instrument)) is not None:
+            _print(state, instrument, result)
+    instrument.call_pending = False
+    instrument.theoretical = NO_THEORETICAL
+
+
+def _print(state: State, instrument: Instrument, result: Uncrossing | None) -> None:
+    if result is not None:
+        _fill_all(state, instrument, result)
     state.out.append(
         AuctionUncrossed(
             ticker=instrument.ticker,
@@ -306,15 +323,9 @@ def uncross(state: State, instrument: Instrument) -> None:
             quantity_shares=0 if result is None else result.quantity_shares,
         )
     )
-    for ladder in (instrument.bids, instrument.asks):
-        for order in list(ladder.orders()):
-            if order.price is None or order.tif is TimeInForce.GOOD_FOR_AUCTION:
-                cancel_rest(state, order, CancelReason.AUCTION_REMAINDER)
-    instrument.call_pending = False
-    instrument.theoretical = NO_THEORETICAL
 
 
-def _print(state: State, instrument: Instrument, result: Uncrossing) -> None:
+def _fill_all(state: State, instrument: Instrument, result: Uncrossing) -> None:
     price, left = result.price_ticks, result.quantity_shares
     buys = iter([order for order in instrument.bids.orders() if _takes(order, price)])
     sells = iter([order for order in instrument.asks.orders() if _takes(order, price)])
