@@ -67,14 +67,14 @@ class Fields:
         return value
 
     def text(self, name: str, default: str = _MISSING) -> str:
-        """Take a text that is not empty."""
+        """Take a text."""
         value = self._take(name, "text", default)
-        if not isinstance(value, str) or (not value and value is not default):
+        if not isinstance(value, str):
             raise NotACommand(f'"{name}": expected text, was {_shown(value)}')
         return value
 
     def maybe_text(self, name: str) -> str | None:
-        """Take a text where there is one; it may be empty."""
+        """Take a text where there is one."""
         value = self._take(name, "text", None)
         if value is not None and not isinstance(value, str):
             raise NotACommand(f'"{name}": expected text, was {_shown(value)}')
