@@ -122,6 +122,14 @@ class Engines:
         self._stop(self._engines.values())
         self._release()
 
+    def end_leftovers(self) -> int:
+        """End what a crash left in this folder, and start nothing; return how many there were."""
+        self._take_folder()
+        try:
+            return self._end_leftovers()
+        finally:
+            self._release()
+
     def remove_data(self) -> None:
         """Remove what is kept outside of the folder (PostgreSQL's data where a home is closed). Stopped only."""
         location = self._folder / "postgres.location"
@@ -253,11 +261,14 @@ class Engines:
             self._lock.close()
             self._lock = None
 
-    def _end_leftovers(self) -> None:
+    def _end_leftovers(self) -> int:
+        ended = 0
         for record in sorted((self._folder / "run").glob("*.json")):
             count = Nursery(record.stem, record).end_leftovers(LEFTOVERS_LEAVE_WITHIN_MS)
+            ended += count
             if count:
                 self._on_progress(record.stem, f"ended {count} processes that a crash had left", 0, 0)
+        return ended
 
     def _choose_engines(self) -> None:
         self._notes.clear()
