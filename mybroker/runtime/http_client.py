@@ -14,7 +14,7 @@ from typing import TypeVar, overload
 import aiohttp
 import msgspec
 
-from mybroker.runtime.breaker import Breaker
+from mybroker.runtime.breaker import Breaker, BreakerState
 from mybroker.runtime.clock import Clock, WallClock
 from mybroker.runtime.problem import Problem, Unavailable, problem_from
 from mybroker.runtime.telemetry import child, inject_mapping
@@ -126,6 +126,17 @@ class HttpClient:
             if not repeatable or attempt + 1 == ATTEMPTS_MAX:
                 raise problem
         raise Unavailable(target, last)
+
+    def closed_for_ms(self, target: str) -> int | None:
+        """Return how long calls to `target` will be refused by its open breaker; None when one may go out now.
+
+        For callers that would rather refuse their own caller early than begin what they cannot finish.
+        """
+        breaker = self._breakers[target]
+        if breaker.state is not BreakerState.OPEN:
+            return None
+        wait_ms = breaker.retry_after_ms(self._clock.monotonic_ns())
+        return wait_ms if wait_ms > 1 else None
 
     async def close(self) -> None:
         """Close the session; calls that are under way fail."""

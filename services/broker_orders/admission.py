@@ -135,6 +135,23 @@ def admit(
     return Prices(price_ticks=None, protection_price_ticks=band[1], hold_price_ticks=band[1])
 
 
+def admit_terms(
+    quantity_shares: int, price_ticks: int | None, *, instrument: Instrument | None, state: TickerState | None
+) -> RejectReason | None:
+    """Check other terms of an order that is at the exchange."""
+    if state is not None and state.phase in _PHASE_REFUSALS:
+        return _PHASE_REFUSALS[state.phase]
+    if instrument is not None:
+        if quantity_shares % instrument.lot_shares:
+            return RejectReason.QUANTITY_NOT_MULTIPLE_OF_LOT
+        if quantity_shares > instrument.order_quantity_max_shares:
+            return RejectReason.QUANTITY_ABOVE_MAXIMUM
+    band = rejection_band(instrument, state)
+    if price_ticks is not None and band is not None and not band[0] <= price_ticks <= band[1]:
+        return RejectReason.PRICE_OUTSIDE_REJECTION_BAND
+    return None
+
+
 def rejection_band(instrument: Instrument | None, state: TickerState | None) -> tuple[int, int] | None:
     """Return the lowest and highest price an order may have; bounds round inwards. None where nothing is known."""
     centre_ticks = None if state is None else state.centre_ticks

@@ -54,6 +54,14 @@ class Reads:
             row = await cursor.fetchone()
         return None if row is None else order_of(row)
 
+    async def row(self, order_id: str) -> Order | None:
+        """Return one order as it is stored."""
+        async with self._pool.connection() as connection:
+            cursor = connection.cursor(row_factory=dict_row)
+            await cursor.execute(_BY_ID, [order_id])
+            row = await cursor.fetchone()
+        return None if row is None else order_of(row)
+
     async def order(self, account: str | None, order_id: str) -> OrderView | None:
         """Return one order of an account (None: of any) with its fills."""
         async with self._pool.connection() as connection:

@@ -111,6 +111,12 @@ class OrderStore:
         self._clock = clock
         self.orders_open: dict[str, int] = {}
         """Open orders of the accounts that moved in this process's life, as of their last transaction."""
+        self._moved: set[str] = set()
+
+    def take_moved(self) -> set[str]:
+        """Return the accounts that moved since this was last asked."""
+        moved, self._moved = self._moved, set()
+        return moved
 
     async def receive(self, orders: Sequence[Order]) -> list[Order]:
         """Write new rows; returns for each the row that stands: the new one, or the first under its client id."""
@@ -152,6 +158,7 @@ class OrderStore:
             return results, blotter
 
         results, blotter = await in_transaction(self._pool, work, idempotent=True)
+        self._moved |= blotter.accounts_changed
         for account in blotter.accounts_changed:
             self.orders_open[account] = blotter.accounts[account].orders_open
         return results
