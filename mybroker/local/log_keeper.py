@@ -29,6 +29,8 @@ class LogKeeper:
         """Connect lazily; Kafka may still be starting."""
         self._url = kafka_url
         self._producer = AsyncProducer(kafka_url)
+        # One for life: librdkafka has crashed the process where an admin client went away just after a group request.
+        self._admin = AdminClient({"bootstrap.servers": kafka_url})
         self._ids = TimeOrderedIds()
 
     async def close(self) -> None:
@@ -44,14 +46,20 @@ class LogKeeper:
                 for partition in range(topic.partitions):
                     await self._start_log(topic.name, partition)
 
+    async def start_logs(self, namespace: str, session: str, partitions: Mapping[str, int]) -> None:
+        """Give command logs of a session that are there and empty their first record: a killed runner made them."""
+        for topic, count in partitions.items():
+            if topic.startswith(commands_topic(namespace, session, "")):
+                for partition in range(count):
+                    await self._start_log(topic, partition)
+
     async def ensure_shared(self) -> None:
         """Create the topics that all sessions share."""
         await self.ensure(SHARED_TOPICS)
 
     async def partitions(self) -> Mapping[str, int]:
         """Return all topics and their partitions."""
-        admin = AdminClient({"bootstrap.servers": self._url})
-        metadata = await asyncio.to_thread(admin.list_topics, None, ADMIN_TIMEOUT_S)
+        metadata = await asyncio.to_thread(self._admin.list_topics, None, ADMIN_TIMEOUT_S)
         return {name: len(topic.partitions) for name, topic in metadata.topics.items()}
 
     async def publish(self, entry: DirectoryEntry) -> None:
@@ -81,7 +89,7 @@ class LogKeeper:
         def ask() -> int | None:
             from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, TopicPartition
 
-            admin = AdminClient({"bootstrap.servers": self._url})
+            admin = self._admin
             try:
                 partitions = admin.list_topics(topic, timeout=ADMIN_TIMEOUT_S).topics[topic].partitions
                 asked = [TopicPartition(topic, number) for number in partitions]

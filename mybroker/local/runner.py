@@ -159,6 +159,7 @@ class Runner:
         self._logs = LogKeeper(self.urls.kafka)
         await self._logs.ensure_shared()
         self._topics = dict(await self._logs.partitions())
+        await self._logs.start_logs(self.session.namespace, self.session.name, self._topics)
         self._directory = await self._logs.last_entry(self.session.key)
         self._spawn("probes", self.probes.run())
         self._spawn("lag", self._follow_lag())
