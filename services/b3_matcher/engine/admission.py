@@ -23,6 +23,15 @@ _PRICED = frozenset({OrderType.LIMIT, OrderType.STOP_LIMIT})
 _AT_ONCE = frozenset({TimeInForce.IOC, TimeInForce.FOK})
 REPLACEABLE_TIMES_IN_FORCE = frozenset({TimeInForce.DAY, TimeInForce.GTC})
 
+# An attribute of an enum costs as much as a small function; the hot path reads these instead.
+_CLOSED = Phase.CLOSED
+_HALTED = Phase.HALTED
+_CANCEL_ONLY = Phase.CANCEL_ONLY
+_AT_THE_CLOSE = TimeInForce.AT_THE_CLOSE
+_GOOD_FOR_AUCTION = TimeInForce.GOOD_FOR_AUCTION
+_GTD = TimeInForce.GTD
+_MARKET = OrderType.MARKET
+
 
 def refusal_of_shape(command: PlaceOrder, business_date: str) -> RejectReason | None:
     """Check what can be said of an order alone."""
@@ -55,16 +64,18 @@ def refusal_of_shape(command: PlaceOrder, business_date: str) -> RejectReason | 
 
 
 def _refusal_of_prices(prices: tuple[int | None, ...]) -> RejectReason | None:
-    given = [price for price in prices if price is not None]
-    if any(price <= 0 for price in given):
-        return RejectReason.PRICE_NOT_POSITIVE
-    if any(price > PRICE_TICKS_MAX for price in given):
-        return RejectReason.PRICE_ABOVE_MAXIMUM
-    return None
+    reason = None
+    for price in prices:
+        if price is None or 0 < price <= PRICE_TICKS_MAX:
+            continue
+        if price <= 0:
+            return RejectReason.PRICE_NOT_POSITIVE
+        reason = RejectReason.PRICE_ABOVE_MAXIMUM
+    return reason
 
 
 def _refusal_of_expiry(command: PlaceOrder, business_date: str) -> RejectReason | None:
-    if command.time_in_force is TimeInForce.GTD:
+    if command.time_in_force is _GTD:
         if command.expires is None:
             return RejectReason.EXPIRES_REQUIRED
         if command.expires < business_date:
@@ -79,11 +90,11 @@ def refusal_of_phase(instrument: Instrument) -> RejectReason | None:
     if instrument.quarantined:
         return RejectReason.QUARANTINED
     phase = instrument.phase
-    if phase is Phase.CLOSED:
+    if phase is _CLOSED:
         return RejectReason.MARKET_CLOSED
-    if phase is Phase.HALTED:
+    if phase is _HALTED:
         return RejectReason.INSTRUMENT_HALTED
-    if phase is Phase.CANCEL_ONLY:
+    if phase is _CANCEL_ONLY:
         return RejectReason.CANCEL_ONLY
     return None
 
@@ -114,7 +125,7 @@ def refusal_of_new(state: State, command: PlaceOrder, member: Member) -> RejectR
     if command.price_ticks is not None and not is_inside_rejection_band(state.rules, instrument, command.price_ticks):
         return RejectReason.PRICE_OUTSIDE_REJECTION_BAND
     waits = in_call or waits_for_auction(command.time_in_force, instrument.phase)
-    if command.type is OrderType.MARKET and not waits and not _has_opposite(command, instrument):
+    if command.type is _MARKET and not waits and not _has_opposite(command, instrument):
         return RejectReason.NO_OPPOSITE_PRICE
     if state.live_orders >= state.rules.orders_live_max:
         return RejectReason.ORDER_LIMIT_EXCEEDED
@@ -123,9 +134,9 @@ def refusal_of_new(state: State, command: PlaceOrder, member: Member) -> RejectR
 
 def waits_for_auction(tif: TimeInForce, phase: Phase) -> bool:
     """Say whether an order of this time in force stays outside the book in this phase."""
-    if tif is TimeInForce.AT_THE_CLOSE:
+    if tif is _AT_THE_CLOSE:
         return phase is not Phase.CLOSING_CALL
-    return tif is TimeInForce.GOOD_FOR_AUCTION and phase not in CALL_PHASES
+    return tif is _GOOD_FOR_AUCTION and phase not in CALL_PHASES
 
 
 def _has_opposite(command: PlaceOrder, instrument: Instrument) -> bool:
@@ -158,7 +169,7 @@ def refusal_of_cancel(order: Order) -> RejectReason | None:
     instrument = order.instrument
     if instrument.quarantined:
         return RejectReason.QUARANTINED
-    if instrument.phase is Phase.CLOSED:
+    if instrument.phase is _CLOSED:
         return RejectReason.MARKET_CLOSED
     if instrument.phase in CALL_PHASES and is_locked(order):
         return RejectReason.LOCKED_IN_AUCTION

@@ -43,7 +43,7 @@ class Engine:
         except Exception as error:  # noqa: BLE001 - a bug stops one instrument, never the market
             state.undo(mark)
             quarantine(state, self._instrument_of(command), command, error)
-        if state.phase_changed or (offset + 1) % state.rules.hash_every_commands == 0:
+        if state.phase_changed or (offset + 1) % max(1, state.rules.hash_every_commands) == 0:
             state.out.append(StateHashed(state_hash=self.state_hash()))
         elif len(state.journal) > JOURNAL_LENGTH_MAX:
             fold(state)

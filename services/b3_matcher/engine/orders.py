@@ -26,8 +26,10 @@ from mybroker.domain.phase import CALL_PHASES, CONTINUOUS_PHASES, PHASES_THAT_AC
 from mybroker.domain.refusal import RejectReason
 from services.b3_matcher.engine import admission, trading
 from services.b3_matcher.engine.guard import guarded
-from services.b3_matcher.engine.state import PARKED, RESTING, Ended, Instrument, Member, Order, State
+from services.b3_matcher.engine.state import ENDED, PARKED, RESTING, Ended, Instrument, Member, Order, State
 
+_FOK = TimeInForce.FOK
+_USER = CancelReason.USER
 _KEPT_ON_DISCONNECT = frozenset({TimeInForce.GTC, TimeInForce.GTD})
 
 
@@ -109,7 +111,7 @@ def _enter(state: State, instrument: Instrument, order: Order, min_quantity: int
         trading.rest(state, order)
         trading.update_theoretical(state, instrument)
         return
-    if order.tif is TimeInForce.FOK and trading.fillable_shares(order) < order.quantity:
+    if order.tif is _FOK and trading.fillable_shares(order) < order.quantity:
         trading.cancel_rest(state, order, CancelReason.FOK)
         return
     if min_quantity is not None and trading.fillable_shares(order) < min_quantity:
@@ -139,7 +141,7 @@ def cancel(state: State, command: CancelOrder) -> None:
         return
     assert isinstance(known, Order)
     state.touch(known.instrument)
-    trading.cancel_rest(state, known, CancelReason.USER)
+    trading.cancel_rest(state, known, _USER)
     if known.instrument.phase in CALL_PHASES:
         trading.update_theoretical(state, known.instrument)
 
@@ -234,8 +236,8 @@ def _heard(command: CancelOrder | ReplaceOrder, known: Order | Ended) -> bool:
 
 
 def _take_revision(state: State, command: CancelOrder | ReplaceOrder, known: Order | Ended) -> None:
-    state.touch(known)
     if command.revision is not None:
+        state.touch(known)
         known.revision = command.revision
 
 
@@ -248,7 +250,7 @@ def _duplicate(state: State, command: PlaceOrder | CancelOrder | ReplaceOrder) -
 def _refusal_of_known(known: Order | Ended) -> RejectReason | None:
     if isinstance(known, Ended) and known.barred:
         return RejectReason.UNKNOWN_ORDER
-    return None if known.state in {RESTING, PARKED} else RejectReason.TOO_LATE
+    return RejectReason.TOO_LATE if known.state == ENDED else None
 
 
 def _stranger(member: Member, command: CancelOrder | ReplaceOrder) -> Ended:

@@ -496,7 +496,8 @@ class State:
         """Name an order in an event and count the owner's next report."""
         member = order.member
         if member.stamp != self.stamp:
-            self.touch(member)
+            member.stamp = self.stamp
+            self.journal.append((member, member.image()))
         member.reports = number = member.reports + 1
         return OrderRef(
             participant=member.name,

@@ -32,6 +32,15 @@ from services.b3_matcher.engine.state import (
     Trade,
 )
 
+# An attribute of an enum costs as much as a small function; the hot path reads these instead.
+_BUY = Side.BUY
+_STP_NONE = SelfTradePrevention.NONE
+_STP_AGGRESSOR = SelfTradePrevention.CANCEL_AGGRESSOR
+_STP_RESTING = SelfTradePrevention.CANCEL_RESTING
+_IOC = TimeInForce.IOC
+_AGGRESSOR_BUY = Aggressor.BUY
+_AGGRESSOR_SELL = Aggressor.SELL
+
 
 def show(state: State, order: Order, shares: int) -> None:
     """Say what is visible of a resting order now; 0 takes it out."""
@@ -55,7 +64,7 @@ def rest(state: State, order: Order) -> None:
     instrument.entries = order.entry = instrument.entries + 1
     order.state = RESTING
     state.live_orders += 1
-    (instrument.bids if order.side is Side.BUY else instrument.asks).add(order)
+    (instrument.bids if order.side is _BUY else instrument.asks).add(order)
     show(state, order, order.leaves)
 
 
@@ -72,7 +81,7 @@ def take_out(state: State, order: Order) -> None:
     """Take a live order out of the book or out of its parking place, with its shares."""
     instrument = order.instrument
     if order.state == RESTING:
-        (instrument.bids if order.side is Side.BUY else instrument.asks).remove(order)
+        (instrument.bids if order.side is _BUY else instrument.asks).remove(order)
         show(state, order, 0)
     else:
         del instrument.parked[order.entry]
@@ -172,9 +181,9 @@ def match(state: State, order: Order) -> CancelReason | None:
     Returns the reason for which what is left must not go on, if there is one.
     """
     instrument = order.instrument
-    buying = order.side is Side.BUY
+    buying = order.side is _BUY
     opposite = instrument.asks if buying else instrument.bids
-    aggressor = Aggressor.BUY if buying else Aggressor.SELL
+    aggressor = _AGGRESSOR_BUY if buying else _AGGRESSOR_SELL
     worst = order.price if order.price is not None else order.protection
     keys, sign = opposite.keys, opposite.sign
     while order.leaves and keys:
@@ -182,10 +191,10 @@ def match(state: State, order: Order) -> CancelReason | None:
         if worst is not None and (price > worst if buying else price < worst):
             break
         resting = next(iter(opposite.levels[keys[-1]].orders.values()))
-        if resting.account == order.account and order.stp is not SelfTradePrevention.NONE:
-            if order.stp is not SelfTradePrevention.CANCEL_AGGRESSOR:
+        if resting.account == order.account and order.stp is not _STP_NONE:
+            if order.stp is not _STP_AGGRESSOR:
                 cancel_rest(state, resting, CancelReason.SELF_TRADE)
-            if order.stp is not SelfTradePrevention.CANCEL_RESTING:
+            if order.stp is not _STP_RESTING:
                 return CancelReason.SELF_TRADE
             continue
         shares = min(order.leaves, resting.leaves)
@@ -198,7 +207,7 @@ def match(state: State, order: Order) -> CancelReason | None:
 
 def fillable_shares(order: Order) -> int:
     """Return how many shares would trade at once, self-trade prevention included; changes nothing."""
-    buying = order.side is Side.BUY
+    buying = order.side is _BUY
     opposite = order.instrument.asks if buying else order.instrument.bids
     worst = order.price if order.price is not None else order.protection
     shares = 0
@@ -206,9 +215,9 @@ def fillable_shares(order: Order) -> int:
         if shares >= order.leaves or (worst is not None and (price > worst if buying else price < worst)):
             break
         for resting in level.orders.values():
-            if resting.account != order.account or order.stp is SelfTradePrevention.NONE:
+            if resting.account != order.account or order.stp is _STP_NONE:
                 shares += resting.leaves
-            elif order.stp is not SelfTradePrevention.CANCEL_RESTING:
+            elif order.stp is not _STP_RESTING:
                 return min(shares, order.leaves)
     return min(shares, order.leaves)
 
@@ -221,7 +230,7 @@ def trade_and_settle_the_rest(state: State, order: Order) -> None:
         return
     if stopped is not None:
         cancel_rest(state, order, stopped)
-    elif order.tif is TimeInForce.IOC:
+    elif order.tif is _IOC:
         cancel_rest(state, order, CancelReason.IOC_REMAINDER)
     elif order.price is not None:
         rest(state, order)
@@ -281,7 +290,7 @@ def update_theoretical(state: State, instrument: Instrument) -> None:
         return
     instrument.theoretical = theoretical
     price, quantity, imbalance = theoretical
-    surplus = Side.BUY if imbalance > 0 else Side.SELL
+    surplus = _BUY if imbalance > 0 else Side.SELL
     state.out.append(
         TheoreticalChanged(
             ticker=instrument.ticker,
@@ -345,7 +354,7 @@ def _fill_all(state: State, instrument: Instrument, result: Uncrossing) -> None:
 def _takes(order: Order, price: int) -> bool:
     """Say whether an order agrees to an auction price."""
     worst = order.price if order.price is not None else order.protection
-    return worst is None or (price <= worst if order.side is Side.BUY else price >= worst)
+    return worst is None or (price <= worst if order.side is _BUY else price >= worst)
 
 
 def is_locked(order: Order) -> bool:
@@ -357,7 +366,7 @@ def is_locked(order: Order) -> bool:
     theoretical = order.instrument.theoretical[0]
     if theoretical is None:
         return False
-    return order.price >= theoretical if order.side is Side.BUY else order.price <= theoretical
+    return order.price >= theoretical if order.side is _BUY else order.price <= theoretical
 
 
 def by_arrival(orders: Iterable[Order]) -> list[Order]:
