@@ -1,7 +1,9 @@
 """`price_history` in MongoDB: every quote with its payload, and the daily bars that came along.
 
 Unique by {ticker, ts, source}: a quote heard twice is written once (`$setOnInsert`), a day's bar is written over until
-its day is done. Payloads are kept as text, because a document's numbers are floats.
+its day is done. What a session made up is its own: there `source` carries the session ("simulated@local.pregao"), so
+that two sessions on one MongoDB never take each other's row for theirs. Payloads are kept as text, because a document's
+numbers are floats.
 """
 
 from __future__ import annotations
@@ -12,12 +14,14 @@ from typing import Any
 from pymongo import ASCENDING, UpdateOne
 from pymongo.errors import BulkWriteError
 
+from mybroker.contracts.quotes import Quote
 from mybroker.contracts.topics import PRICE_HISTORY
 from mybroker.runtime.mongo import MongoClient
 from services.b3_ingestor.source import Bar, Fetched
 
 DATABASE = "mybroker"
 DUPLICATE_KEY = 11_000
+REAL_SOURCES = frozenset({"brapi"})
 _KEY = [("ticker", ASCENDING), ("ts", ASCENDING), ("source", ASCENDING)]
 
 
@@ -36,7 +40,7 @@ class PriceHistory:
         if not self._prepared:
             await self._collection.create_index(_KEY, unique=True, name="ticker_ts_source")
             self._prepared = True
-        operations = [_quote_write(one) for one in fetched]
+        operations = [_quote_write(one, history_source(one.quote)) for one in fetched]
         operations += [_bar_write(one.quote.source, bar) for one in fetched for bar in one.bars]
         if not operations:
             return
@@ -48,10 +52,15 @@ class PriceHistory:
                 raise
 
 
-def _quote_write(fetched: Fetched) -> UpdateOne:
+def history_source(quote: Quote) -> str:
+    """Return a quote's source as the history names it."""
+    return quote.source if quote.source in REAL_SOURCES else f"{quote.source}@{quote.session_key}"
+
+
+def _quote_write(fetched: Fetched, source: str) -> UpdateOne:
     quote = fetched.quote
     return UpdateOne(
-        {"ticker": quote.ticker, "ts": quote.updated_at, "source": quote.source},
+        {"ticker": quote.ticker, "ts": quote.updated_at, "source": source},
         {
             "$setOnInsert": {
                 "interval": "quote",
