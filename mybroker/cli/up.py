@@ -116,7 +116,7 @@ async def _serve(runner: Runner, news: _News, screen: Screen) -> None:
     control = Control(runner)
     news.control_url = control.url
     news.write_record()
-    teller = DayTeller(runner, screen)
+    teller = DayTeller(runner, screen, lambda: news.stopping)
     with _stopping_on_signals(runner, screen):
         tasks = [
             asyncio.create_task(control.run(), name="control"),
@@ -175,18 +175,18 @@ class _News:
         self._folder = folder
         self._manifest = manifest
         self._recorded_url = ""
-        self._stopping = False
+        self.stopping = False
         self._alarmed = False
         self._endings: dict[str, int] = {}
 
     def tell(self, event: str, facts: Mapping[str, object]) -> None:
         from mybroker.cli.up_news import line_of
 
-        self._stopping = self._stopping or event == "stopping"
+        self.stopping = self.stopping or event == "stopping"
         self.failed = self.failed or event == "runner_task_failed"
         if event in ("engines_ready", "stopping"):
             self._screen.settle()
-        if event == "phase_changed" or (event == "process_ended" and self._stopping):
+        if event == "phase_changed" or (event == "process_ended" and self.stopping):
             return  # phases are the teller's, who waits for results and the page; what stops is said once
         self._screen.say(event, facts, line_of(event, facts) if self._is_news(event, facts) else None)
         if self.runner is not None and self.runner.gateway_url != self._recorded_url:

@@ -41,9 +41,10 @@ Found = TypeVar("Found")
 class DayTeller:
     """Tells one session's day to a screen. `run` ends when cancelled."""
 
-    def __init__(self, runner: Runner, screen: Screen) -> None:
-        """Begin to count: the time to pre-open is told."""
+    def __init__(self, runner: Runner, screen: Screen, is_stopping: Callable[[], bool]) -> None:
+        """Begin to count: the time to pre-open is told. Once the runner stops there is nothing more to tell."""
         self._runner = runner
+        self._is_stopping = is_stopping
         self._screen = screen
         self._started_s = time.monotonic()
         self._phase: str | None = None
@@ -52,8 +53,8 @@ class DayTeller:
         self._page_told = False
 
     async def run(self) -> None:
-        """Look and tell until cancelled."""
-        while True:
+        """Look and tell until cancelled or the runner stops."""
+        while not self._is_stopping():
             self._tell_services()
             self._tell_page()
             await self._tell_phase()
@@ -120,8 +121,10 @@ class DayTeller:
             in_auction = [trade for trade in listed.trades if trade.aggressor == "auction"]
             price = in_auction[0].price if in_auction else None
             results[one.ticker] = {"price": price, "quantity": sum(trade.quantity for trade in in_auction)}
-            lines.append(auction_line(one.ticker, listed.trades))
-        self._screen.say("opening_auction", {"results": results}, "the opening auction gave\n" + "\n".join(lines))
+            if in_auction:
+                lines.append(auction_line(one.ticker, in_auction))
+        text = "the opening auction gave\n" + "\n".join(lines) if lines else "nothing traded in the opening auction"
+        self._screen.say("opening_auction", {"results": results}, text)
 
     async def _tell_summary(self) -> None:
         state = await self._asked(lambda: self._state_in(Phase.CLOSED))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from mybroker.contracts.feed import Ticker, Trade
@@ -119,13 +119,10 @@ def where_to_look(gateway_url: str, ticker: str, *, demo: bool) -> str:
     )
 
 
-def auction_line(ticker: str, trades: Iterable[Trade]) -> str:
-    """Say what the opening auction of a ticker gave."""
-    in_auction = [trade for trade in trades if trade.aggressor == "auction"]
-    if not in_auction:
-        return f"{ticker:<8} no trade in the auction"
-    quantity = sum(trade.quantity for trade in in_auction)
-    return f"{ticker:<8} {in_auction[0].price:>10}   {quantity:,} shares in {len(in_auction)} trades"
+def auction_line(ticker: str, trades: Sequence[Trade]) -> str:
+    """Say what the opening auction of a ticker gave; `trades` are the auction's, at least one."""
+    quantity = sum(trade.quantity for trade in trades)
+    return f"{ticker:<8} {trades[0].price:>10}   {quantity:,} shares in {len(trades)} trades"
 
 
 def summary_lines(tickers: Iterable[Ticker], facts: Mapping[str, object]) -> str:

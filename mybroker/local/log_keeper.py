@@ -30,7 +30,7 @@ class LogKeeper:
         self._url = kafka_url
         self._producer = AsyncProducer(kafka_url)
         # One for life: librdkafka has crashed the process where an admin client went away just after a group request.
-        self._admin = AdminClient({"bootstrap.servers": kafka_url})
+        self._admin = AdminClient({"bootstrap.servers": kafka_url, "log_level": 2})
         self._ids = TimeOrderedIds()
 
     async def close(self) -> None:
@@ -96,12 +96,12 @@ class LogKeeper:
                 request = [ConsumerGroupTopicPartitions(group, asked)]
                 (future,) = admin.list_consumer_group_offsets(request).values()
                 committed = future.result(timeout=ADMIN_TIMEOUT_S).topic_partitions
+                lag = 0
+                for place in committed:
+                    low, high = watermarks(self._url, topic, place.partition, deadline_ms=ADMIN_TIMEOUT_S * 1000)
+                    lag += high - max(low, place.offset if place.offset >= 0 else low)
             except (KafkaException, TimeoutError, KeyError):
                 return None
-            lag = 0
-            for place in committed:
-                low, high = watermarks(self._url, topic, place.partition, deadline_ms=ADMIN_TIMEOUT_S * 1000)
-                lag += high - max(low, place.offset if place.offset >= 0 else low)
             return lag
 
         return await asyncio.to_thread(ask)
