@@ -22,7 +22,7 @@ from mybroker.domain.order import OrderType, SelfTradePrevention, Side, TimeInFo
 from mybroker.domain.phase import Phase
 from mybroker.domain.rules import Rules
 from services.b3_matcher.engine.engine import ENGINE_VERSION, Engine
-from services.b3_matcher.engine.state import ENDED, RESTING, Order
+from services.b3_matcher.engine.items import ENDED, RESTING, Order
 
 TICKER = "PETR4"
 DATE = "2026-11-23"

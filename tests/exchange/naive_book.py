@@ -7,6 +7,7 @@ answers each command with the trades and cancels it causes. It shares no code wi
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from mybroker.contracts.commands import CancelOrder, PlaceOrder, ReplaceOrder
 
@@ -16,7 +17,8 @@ class Resting:
     key: tuple[str, str]
     account: str
     side: str
-    price: int | None
+    price: Any
+    """None for a market order until it rests."""
     total: int
     done: int
     tif: str
@@ -80,9 +82,9 @@ class NaiveBook:
             resting
             for resting in self.queue
             if resting.side != taker.side
-            and (worst is None or (resting.price <= worst if buys else resting.price >= worst))  # type: ignore[operator]
+            and (worst is None or (resting.price <= worst if buys else resting.price >= worst))
         ]
-        return sorted(other, key=lambda resting: resting.price if buys else -resting.price)  # type: ignore[operator,return-value]
+        return sorted(other, key=lambda resting: resting.price if buys else -resting.price)
 
     def _could_have(self, taker: Resting) -> int:
         shares = 0
@@ -162,5 +164,5 @@ class NaiveBook:
     def side(self, side: str) -> list[tuple[int | None, int]]:
         """Return one side's (price, shares left), best first, then oldest."""
         mine = [resting for resting in self.queue if resting.side == side]
-        mine.sort(key=lambda resting: -resting.price if side == "buy" else resting.price)  # type: ignore[operator,return-value]
+        mine.sort(key=lambda resting: -resting.price if side == "buy" else resting.price)
         return [(resting.price, resting.left) for resting in mine]

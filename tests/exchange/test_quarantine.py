@@ -116,6 +116,7 @@ def test_the_quarantine_is_the_same_on_every_replay(fill_that_fails: None):
     desk = Desk(phase=None, rules=Rules(lot=1, bands=False), instruments=INSTRUMENTS, schedule=SCHEDULE)
     watcher = Watcher()
     quarantines = 0
+    copy = Engine()
     for number, command in enumerate(whole_flow(3, 1_500)):
         offset = len(desk.log)
         events = desk.do(command)

@@ -17,6 +17,7 @@ COMMANDS = 200_000
 
 
 @pytest.mark.shared
+@pytest.mark.timeout(600)  # 7 s alone; all tests at once on two cores take far longer
 def test_the_recorded_flow_gives_its_recorded_trades(shared_data: Path):
     folder = shared_data / "flow"
     desk = Desk(

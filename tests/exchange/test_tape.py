@@ -13,6 +13,7 @@ import pytest
 from mybroker.contracts import commands as c
 from mybroker.contracts import events as e
 from mybroker.contracts.frames import COMMANDS
+from mybroker.domain.order import Side
 from services.b3_matcher.engine.engine import Engine
 from services.b3_matcher.match import main, run
 from services.b3_matcher.tape import Step, TapeReader, command_to_line
@@ -215,8 +216,8 @@ def test_every_kind_of_command_survives_the_tape_even_with_facts_no_door_lets_in
     commands += [
         c.Tick(epoch=3, at_ns=1_795_438_800_123_456_789),
         c.PlaceOrder(
-            participant="P", account="", order_id="x", ticker="", side="buy", quantity_shares=-5, price_ticks=-3
-        ),  # type: ignore[arg-type]
+            participant="P", account="", order_id="x", ticker="", side=Side.BUY, quantity_shares=-5, price_ticks=-3
+        ),
         c.ReplaceOrder(participant="P", order_id="x", price_ticks=0, protection_price_ticks=10**12),
         c.HandOver(epoch=1, next_version=2),
         c.Logon(participant="P"),

@@ -11,7 +11,8 @@ from mybroker.domain.order import OrderType, Side, TimeInForce
 from mybroker.domain.phase import CALL_PHASES, Phase
 from mybroker.domain.refusal import RejectReason
 from mybroker.domain.rules import Bands, Rules
-from services.b3_matcher.engine.state import Instrument, Member, Order, State
+from services.b3_matcher.engine.items import Instrument, Member, Order
+from services.b3_matcher.engine.state import State
 from services.b3_matcher.engine.trading import is_locked
 
 ORDER_TYPES = frozenset({OrderType.LIMIT, OrderType.MARKET})

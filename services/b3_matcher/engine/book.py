@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from services.b3_matcher.engine.state import Order
+    from services.b3_matcher.engine.items import Order
 
 
 class Level:

@@ -12,8 +12,9 @@ from mybroker.domain.order import CancelReason
 from mybroker.domain.phase import CALL_PHASES, Phase
 from services.b3_matcher.engine import trading
 from services.b3_matcher.engine.guard import guarded
+from services.b3_matcher.engine.items import Instrument
 from services.b3_matcher.engine.phases import ignore, move_market
-from services.b3_matcher.engine.state import Instrument, State
+from services.b3_matcher.engine.state import State
 
 
 def log_start(state: State, command: LogStart) -> None:

@@ -13,7 +13,8 @@ from mybroker.domain.order import OrderType, SelfTradePrevention, Side, TimeInFo
 from mybroker.domain.phase import Phase
 from mybroker.domain.rules import AuctionCandidates, AuctionInterval, Bands, Rules
 from services.b3_matcher.engine.hashing import contribution, fold
-from services.b3_matcher.engine.state import ENDED, Ended, Instrument, Member, Order, State, Trade
+from services.b3_matcher.engine.items import ENDED, Ended, Instrument, Member, Order, Trade
+from services.b3_matcher.engine.state import State
 
 _MARKET_FIELDS = ("log_id", "owner", "epoch", "engine_version_wanted", "revision", "now_ns", "halted", "day_over")
 _INSTRUMENT_FIELDS = (

@@ -19,7 +19,8 @@ from mybroker.domain.phase import Phase
 from services.b3_matcher.engine import configuration, dump, orders, phases
 from services.b3_matcher.engine.guard import KIND_OF, quarantine
 from services.b3_matcher.engine.hashing import fold
-from services.b3_matcher.engine.state import JOURNAL_LENGTH_MAX, Instrument, Order, State
+from services.b3_matcher.engine.items import Instrument, Order
+from services.b3_matcher.engine.state import JOURNAL_LENGTH_MAX, State
 from services.b3_matcher.engine.views import BookView, book_view
 
 ENGINE_VERSION = 1

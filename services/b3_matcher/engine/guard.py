@@ -11,7 +11,8 @@ from typing import Concatenate, ParamSpec
 from mybroker.contracts.commands import COMMAND_KINDS, Command
 from mybroker.contracts.events import Quarantined
 from mybroker.domain.phase import Phase
-from services.b3_matcher.engine.state import Instrument, State
+from services.b3_matcher.engine.items import Instrument
+from services.b3_matcher.engine.state import State
 
 P = ParamSpec("P")
 KIND_OF = {cls: kind for kind, cls in COMMAND_KINDS.items()}

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import hashlib
 
-from services.b3_matcher.engine.state import ENDED, Ended, Order, State
+from services.b3_matcher.engine.items import ENDED, Ended, Order
+from services.b3_matcher.engine.state import State
 
 _MODULUS = 1 << 128
 

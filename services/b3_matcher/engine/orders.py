@@ -26,7 +26,8 @@ from mybroker.domain.phase import CALL_PHASES, CONTINUOUS_PHASES, PHASES_THAT_AC
 from mybroker.domain.refusal import RejectReason
 from services.b3_matcher.engine import admission, trading
 from services.b3_matcher.engine.guard import guarded
-from services.b3_matcher.engine.state import ENDED, PARKED, RESTING, Ended, Instrument, Member, Order, State
+from services.b3_matcher.engine.items import ENDED, PARKED, RESTING, Ended, Instrument, Member, Order
+from services.b3_matcher.engine.state import State
 
 _FOK = TimeInForce.FOK
 _USER = CancelReason.USER

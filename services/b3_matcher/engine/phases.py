@@ -14,7 +14,8 @@ from mybroker.domain.phase import CALL_PHASES, CONTINUOUS_PHASES, Phase
 from services.b3_matcher.engine import trading
 from services.b3_matcher.engine.admission import waits_for_auction
 from services.b3_matcher.engine.guard import guarded
-from services.b3_matcher.engine.state import NO_THEORETICAL, Instrument, Market, Order, State
+from services.b3_matcher.engine.items import NO_THEORETICAL, Instrument, Market, Order
+from services.b3_matcher.engine.state import State
 
 _ENDS_A_CALL = CONTINUOUS_PHASES | {Phase.CLOSED}
 _SURVIVES_THE_DAY = frozenset({TimeInForce.GTC, TimeInForce.GTD})

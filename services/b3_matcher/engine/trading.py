@@ -21,16 +21,8 @@ from mybroker.domain.money import notional_cents
 from mybroker.domain.order import Aggressor, CancelReason, OrderType, SelfTradePrevention, Side, TimeInForce
 from services.b3_matcher.engine.auction import Interest, Uncrossing, uncrossing
 from services.b3_matcher.engine.book import Ladder
-from services.b3_matcher.engine.state import (
-    ENDED,
-    NO_THEORETICAL,
-    PARKED,
-    RESTING,
-    Instrument,
-    Order,
-    State,
-    Trade,
-)
+from services.b3_matcher.engine.items import ENDED, NO_THEORETICAL, PARKED, RESTING, Instrument, Order, Trade
+from services.b3_matcher.engine.state import State
 
 # An attribute of an enum costs as much as a small function; the hot path reads these instead.
 _BUY = Side.BUY

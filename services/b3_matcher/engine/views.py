@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from mybroker.domain.order import Side
 from mybroker.domain.phase import Phase
-from services.b3_matcher.engine.state import Instrument, Order
+from services.b3_matcher.engine.items import Instrument, Order
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
