@@ -22,7 +22,7 @@ def stale(root: Path = ROOT) -> list[str]:
     return [
         path
         for path, text in GENERATED.items()
-        if not (root / path).exists() or (root / path).read_text(encoding="utf-8") != text()
+        if not root.joinpath(path).exists() or root.joinpath(path).read_text(encoding="utf-8") != text()
     ]
 
 
@@ -30,8 +30,9 @@ def write(root: Path = ROOT) -> list[str]:
     """Write what is stale and return its paths."""
     written = stale(root)
     for path in written:
-        (root / path).parent.mkdir(parents=True, exist_ok=True)
-        (root / path).write_text(GENERATED[path](), encoding="utf-8")
+        file = root.joinpath(path)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(GENERATED[path](), encoding="utf-8")
     return written
 
 

@@ -33,6 +33,7 @@ async def start(context: AppContext) -> None:
     context.supervise("directory", directory.run())
     await directory.ready()
     directory.on_change(sessions.changed)
+    sessions.directory_read()
     context.supervise("flush", flush(sessions))
     context.supervise("heartbeat", beat(context, sessions))
     context.supervise("readiness", follow_readiness(context, sessions))

@@ -157,6 +157,16 @@ class Sessions:
         self._context = context
         self._url = url
         self._feeds: dict[str, SessionFeed] = {}
+        self._directory_read = False
+
+    def directory_read(self) -> None:
+        """Note that every session of the directory is known."""
+        self._directory_read = True
+
+    @property
+    def serving(self) -> bool:
+        """Whether a client can be served: there is a session, and all are ready."""
+        return self.ready and bool(self._feeds)
 
     @property
     def feeds(self) -> list[SessionFeed]:
@@ -166,7 +176,7 @@ class Sessions:
     @property
     def ready(self) -> bool:
         """Whether every session that is known has been read to its end."""
-        return all(feed.ready for feed in self._feeds.values())
+        return self._directory_read and all(feed.ready for feed in self._feeds.values())
 
     def changed(self, key: str, entry: DirectoryEntry | None) -> None:
         """Take a change of the directory."""

@@ -74,7 +74,7 @@ class Stream:
     async def serve(self, websocket: WebSocket) -> None:
         """Serve one client until it leaves or is closed."""
         await websocket.accept()
-        if self._connected >= CLIENTS_MAX or not self._sessions().ready:
+        if self._connected >= CLIENTS_MAX or not self._sessions().serving:
             _CLOSED.labels("full" if self._connected >= CLIENTS_MAX else "starting").inc()
             await websocket.close(CLOSE_TRY_AGAIN, "try again in a moment")
             return
