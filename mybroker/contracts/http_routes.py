@@ -113,6 +113,7 @@ _CURSOR = Parameter(name="cursor", kind="string", says="`next` of the page befor
 _AFTER_EVENT = Parameter(name="after", kind="integer", says="The last number seen; 0 for all")
 _AFTER_TRADE = Parameter(name="after", kind="integer", says="Trades after this number instead of the newest")
 _DEPTH = Parameter(name="depth", kind="integer", says="Levels a side")
+_TICKER = Parameter(name="ticker", kind="string", says="Only orders of this ticker")
 _STATUS = Parameter(name="status", kind="string", says="Only orders of this status")
 
 _FEED = "b3_market_feed"
@@ -143,7 +144,7 @@ ROUTES: tuple[PublicRoute, ...] = (
         "/orders",
         "My orders, newest first",
         reply=http_broker.OrderList,
-        query=(_CURSOR, LIMIT, _STATUS, SESSION),
+        query=(_CURSOR, LIMIT, _STATUS, _TICKER),
     ),
     _orders("GET", "/orders/{id}", "One order with its fills"),
     _orders("PUT", "/orders/{id}", "Replace price or total quantity", body=http_broker.ReplaceBody),
