@@ -1,7 +1,7 @@
 """A participant's own orders as the door's replies tell them: pure bookkeeping.
 
 Reports are numbered per (market, shard): one heard before is dropped; a gap, a heartbeat that stays ahead of what was
-heard, or a question that stays without an answer asks for a fresh start (`lost`), which is a mass cancel: what a
+heard, or a question that stays without an answer for long asks for a fresh start (`lost`), which is a mass cancel: what a
 participant does not know it need not find out. Reports of orders of an earlier life are ignored.
 """
 
@@ -15,7 +15,8 @@ from mybroker.domain.order import Side
 from mybroker.domain.refusal import RejectReason
 from services.b3_participants.decision import Holding, Own
 
-ANSWER_NS = 15_000_000_000
+ANSWER_NS = 60_000_000_000
+"""A last resort: gaps and heartbeats tell of a loss sooner, and a slow exchange is no loss."""
 BEATS_AHEAD_MAX = 3
 _ENDS = frozenset({"rejected", "cancelled", "expired"})
 _GONE_REASONS = frozenset({RejectReason.TOO_LATE, RejectReason.UNKNOWN_ORDER, RejectReason.ID_BARRED})

@@ -25,7 +25,7 @@ from services.b3_participants.market_eye import MarketEye
 from services.b3_participants.own_orders import Order, OwnOrders
 from services.b3_participants.pace import Pace
 
-UNDERWAY_MAX = 60
+UNDERWAY_MAX = 20
 ACTIONS_MAX = 12
 LOGON_RETRY_S = 1.0
 FRESH_START_PAUSE_NS = 10_000_000_000

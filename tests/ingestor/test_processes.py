@@ -28,7 +28,7 @@ from mybroker.testing.brapi_server import Reply, brapi_server, quote_body
 pytestmark = pytest.mark.engines
 
 TICKERS = ("PETR4", "VALE3", "WEGE3")
-DEADLINE_S = 60
+DEADLINE_S = 120
 
 
 @pytest.fixture(scope="module")
@@ -80,16 +80,16 @@ class Ingest:
         }
 
     def open_session(self, speed: int = 60) -> None:
-        """Publish the session with a clock at noon."""
+        """Publish the session with a clock at its opening; at speed 100 its day lasts five minutes."""
         today = local_date(time_ns())
-        noon_ns = local_instant_ns(today, 12 * 60)
+        opening_ns = local_instant_ns(today, 10 * 60)
         entry = DirectoryEntry(
             namespace="test",
             session=self.key.partition(".")[2],
             revision=1,
             business_date=today.isoformat(),
             desired_state="Open",
-            clock=SessionClock(anchor_wall_ns=time_ns(), anchor_session_ns=noon_ns, speed=speed),
+            clock=SessionClock(anchor_wall_ns=time_ns(), anchor_session_ns=opening_ns, speed=speed),
             markets=(),
             participants=(),
         )
@@ -193,7 +193,7 @@ def test_without_a_network_every_ticker_is_simulated_within_seconds(ingest: Call
 def test_killed_fetchers_lose_nothing_and_two_share_the_work(ingest: Callable[..., Ingest]) -> None:
     it = ingest(QuoteSource.SIMULATED)
     it.start("plan"), it.start("fetch")
-    it.open_session(speed=600)
+    it.open_session(speed=100)
     until(lambda: len(it.quotes()) >= 10, it.logs)
     it.processes[1].send_signal(signal.SIGKILL)
     it.start("fetch"), it.start("fetch")
@@ -211,7 +211,7 @@ def test_killed_fetchers_lose_nothing_and_two_share_the_work(ingest: Callable[..
 def test_a_fetcher_killed_between_kafka_and_mongodb_does_its_tasks_again(ingest: Callable[..., Ingest]) -> None:
     it = ingest(QuoteSource.SIMULATED, MYBROKER_KILL_AT="ingestor-between-kafka-and-mongo:3")
     it.start("plan"), it.start("fetch")
-    it.open_session(speed=600)
+    it.open_session(speed=100)
     until(lambda: it.processes[1].poll() is not None, it.logs)
     assert not identities(it.quotes()) <= set(kept(it.history())), "the kill left a quote without its history"
     it._env.pop("MYBROKER_KILL_AT")
@@ -225,7 +225,7 @@ def test_while_mongodb_is_away_quotes_flow_and_afterwards_its_history_is_whole(
 ) -> None:
     it = ingest(QuoteSource.SIMULATED)
     it.start("plan"), it.start("fetch")
-    it.open_session(speed=600)
+    it.open_session(speed=100)
     until(lambda: len(it.history()) >= 3, it.logs)
     engines.kill("mongo")
     before = len(it.quotes())
