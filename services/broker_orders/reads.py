@@ -31,6 +31,14 @@ _FILLS: Final[LiteralString] = (
     "select order_id, trade_id, market, price_ticks, quantity_shares, at_ns, busted from order_fill"
     " where order_id = any(%s) order by at_ns, trade_id"
 )
+# One statement, one snapshot: the newest number never belongs to an event that is not there yet.
+_EVENTS: Final[LiteralString] = """
+select a.last_seq, e.event
+from (select coalesce(max(last_seq), 0) as last_seq from account where account = %(account)s) a
+left join lateral (select seq, event::text as event from private_event
+                   where account = %(account)s and seq > %(after)s order by seq limit %(limit)s) e on true
+order by e.seq
+"""
 # A command that still waits in the outbox is not sent again behind itself; a new order that waits there is cancelled.
 _OVERDUE: Final[LiteralString] = (
     "select o.order_id, o.waiting_since_ns from orders o where o.waiting_since_ns < %s"
@@ -112,15 +120,9 @@ class Reads:
     async def events(self, account: str, *, after: int, limit: int) -> tuple[list[msgspec.Raw], int]:
         """Return private events after a number, as they were written, and the account's newest number."""
         async with self._pool.connection() as connection:
-            cursor = await connection.execute(
-                "select event::text from private_event where account = %s and seq > %s order by seq limit %s",
-                [account, after, limit],
-            )
-            events = [msgspec.Raw(row[0].encode()) for row in await cursor.fetchall()]
-            row = await (
-                await connection.execute("select last_seq from account where account = %s", [account])
-            ).fetchone()
-        return events, int(row[0]) if row else 0
+            cursor = await connection.execute(_EVENTS, {"account": account, "after": after, "limit": limit})
+            rows = await cursor.fetchall()
+        return [msgspec.Raw(row[1].encode()) for row in rows if row[1] is not None], int(rows[0][0])
 
     async def orders_open(self, account: str) -> int:
         """Return how many orders an account has at the exchange."""
