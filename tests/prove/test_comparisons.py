@@ -81,8 +81,8 @@ def with_transfer(**facts: object) -> Callable[[LedgerBook], LedgerBook]:
     return change
 
 
-def bruno_has(**facts: int) -> Callable[[LedgerBook], LedgerBook]:
-    return lambda book: replace(book, accounts=(*book.accounts[:3], replace(book.accounts[3], **facts)))
+def bruno_has(**facts: object) -> Callable[[LedgerBook], LedgerBook]:
+    return lambda book: replace(book, accounts=(*book.accounts[:3], replace(book.accounts[3], **facts)))  # type: ignore[arg-type]
 
 
 def hold_with(**facts: object) -> Callable[[LedgerBook], LedgerBook]:

@@ -30,9 +30,11 @@ def ref(order_id: str, account: str, number: int, participant: str = US, revisio
     )
 
 
-def accepted(order_id: str, account: str, number: int, side: Side, quantity: int, price: int, **who: str) -> ev.Event:
+def accepted(
+    order_id: str, account: str, number: int, side: Side, quantity: int, price: int, participant: str = US
+) -> ev.Event:
     return ev.OrderAccepted(
-        order=ref(order_id, account, number, **who),
+        order=ref(order_id, account, number, participant),
         ticker="PETR4",
         side=side,
         type=OrderType.LIMIT,
