@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 PREFIX = "MYBROKER_"
-_NAME = re.compile(r"[a-z0-9]([a-z0-9_-]{0,61}[a-z0-9])?\Z")
+_NAME = re.compile(r"[a-z0-9]([a-z0-9_-]{0,38}[a-z0-9])?\Z")
 _HOST_PORT = re.compile(r"[^\s,:/]+:\d{1,5}(,[^\s,:/]+:\d{1,5})*\Z")
 
 
@@ -139,7 +139,7 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
     for variable in ("MYBROKER_NAMESPACE", "MYBROKER_SESSION"):
         given = env.get(variable)
         if not given or not _NAME.match(given):
-            raise SettingsError(variable, "a name of a-z, 0-9, _ and hyphens, at most 63 long", given)
+            raise SettingsError(variable, "a name of a-z, 0-9, _ and hyphens, at most 40 long", given)
         names[variable] = given
     port_text = env.get("MYBROKER_HTTP_PORT", "0")
     if not port_text.isdigit() or int(port_text) > 65535:
