@@ -1,7 +1,7 @@
 """A participant's own orders as the door's replies tell them: pure bookkeeping.
 
-Reports are numbered per (market, shard): one heard before is dropped; a gap, a heartbeat that stays ahead of what was
-heard, or a question that stays without an answer for long asks for a fresh start (`lost`), which is a mass cancel: what a
+Reports are numbered per (market, shard): one heard before is dropped. A gap, a heartbeat that stays ahead of what was
+heard, or a question that stays long without an answer asks for a fresh start (`lost`), which is a mass cancel: what a
 participant does not know it need not find out. Reports of orders of an earlier life are ignored.
 """
 

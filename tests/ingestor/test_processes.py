@@ -23,12 +23,22 @@ from mybroker.contracts.quotes import Quote, decode_quote
 from mybroker.domain.schedule import HOURS_PRESETS, local_date, local_instant_ns
 from mybroker.local.engines.facade import Engines
 from mybroker.runtime.kafka import ensure_topics, make_producer, read_from
+from mybroker.runtime.redis import open_redis
 from mybroker.testing.brapi_server import Reply, brapi_server, quote_body
+from services.b3_ingestor.memory import RedisMemory
 
 pytestmark = pytest.mark.engines
 
 TICKERS = ("PETR4", "VALE3", "WEGE3")
 DEADLINE_S = 120
+QUOTE = Quote(
+    ticker="PETR4",
+    price="38.12",
+    source="brapi",
+    updated_at="2026-11-20T20:07:46+00:00",
+    received_at="",
+    session_key="k",
+)
 
 
 @pytest.fixture(scope="module")
@@ -235,7 +245,31 @@ def test_while_mongodb_is_away_quotes_flow_and_afterwards_its_history_is_whole(
     until(lambda: identities(it.quotes()) <= set(kept(it.history())), it.logs)
 
 
-def test_a_wrong_role_or_file_is_a_clear_error(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["redis", "in this process"])
+async def test_a_shared_memory_counts_stops_and_remembers(engines: Engines, memory, kind: str) -> None:
+    redis = await open_redis(engines.urls.redis)
+    shared = RedisMemory(redis, "test.memory", "brapi") if kind == "redis" else memory
+    try:
+        assert [await shared.take("2031-01", 2) for _ in range(3)] == [True, True, False]
+        await shared.give_back("2031-01")
+        assert await shared.used("2031-01") == 1
+        await shared.raise_used("2031-01", 14_000)
+        await shared.raise_used("2031-01", 7)
+        assert await shared.used("2031-01") == 14_000
+        assert await shared.used("2031-02") == 0
+        assert await shared.last_quote("PETR4") is None
+        await shared.keep_quote("PETR4", QUOTE, 77)
+        assert await shared.last_quote("PETR4") == (QUOTE, 77)
+        assert await shared.spent_until_ns() == 0
+        now_ns = time_ns()
+        await shared.stop_until(now_ns + 60_000_000_000, now_ns)
+        assert await shared.spent_until_ns() == now_ns + 60_000_000_000
+    finally:
+        await redis.flushdb()
+        await redis.aclose()
+
+
+def test_a_wrong_role_is_a_clear_error() -> None:
     wrong = subprocess.run([sys.executable, "-m", "services.b3_ingestor", "sing"], capture_output=True, check=False)
     assert (wrong.returncode, b"expected one role" in wrong.stderr) == (1, True)
 
