@@ -37,6 +37,8 @@ T = TypeVar("T")
 BODY_BYTES_MAX = 64 * 1024
 REQUEST_ID_LENGTH_MAX = 64
 STOP_GRACE_S = 3
+SEND_BUFFER_BYTES = 128 * 1024
+"""What the kernel holds of unsent answers per connection: megabytes of it would hide a slow client for minutes."""
 
 _DURATION = histogram("mbb3_http_request_duration_seconds", "Time to answer", ["route", "method", "status"])
 _ANSWERED = "mybroker.answered"
@@ -125,6 +127,7 @@ async def serve(app: ASGIApp, host: str, port: int, context: AppContext) -> None
 
     context.readiness.declare("http")
     listener = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
     server = Server(
         uvicorn.Config(
             app,
@@ -134,6 +137,7 @@ async def serve(app: ASGIApp, host: str, port: int, context: AppContext) -> None
             server_header=False,
             timeout_graceful_shutdown=STOP_GRACE_S,
             ws_max_size=BODY_BYTES_MAX,
+            ws_per_message_deflate=False,  # a message is small, and compressing each for each client is not
         )
     )
     ended = asyncio.Event()
