@@ -46,8 +46,7 @@ async def start(context: AppContext) -> None:
     await migrate(pool, SERVICE, MIGRATIONS)
     context.readiness.open("database")
 
-    orders_topic, wallet_topic = _TOPICS[topics.ORDER_EVENTS], _TOPICS[topics.WALLET_EVENTS]
-    wanted = [orders_topic, wallet_topic, _TOPICS[topics.SESSIONS]]
+    wanted = [_TOPICS[name] for name in (topics.ORDER_EVENTS, topics.WALLET_EVENTS, topics.SESSIONS)]
     await asyncio.to_thread(ensure_topics, settings.kafka_url, wanted)
     directory = Directory(settings.kafka_url, clock=context.clock)
     context.supervise("directory", directory.run())
@@ -77,36 +76,8 @@ async def start(context: AppContext) -> None:
     context.supervise("replies", replies.run())
     context.readiness.open("door")
 
-    consumer = ConsumerLoop(
-        settings.kafka_url,
-        WalletEventsHandler(desk).handle,
-        positions=await reads.kafka_positions(wallet_topic.name, wallet_topic.partitions),
-    )
-    context.supervise("wallet events", consumer.run())
-    reconciler = Reconciler(
-        reads=reads,
-        desk=desk,
-        clock=context.clock,
-        session_now_ns=session_now_ns,
-        session_key=settings.session_key,
-        in_doubt_after_ms=settings.integer("MYBROKER_IN_DOUBT_AFTER_MS", IN_DOUBT_AFTER_MS),
-    )
-    context.supervise("reconciler", reconciler.run())
-
-    client = HttpClient({name: settings.service_url(name) for name in (WALLET, FEED)}, clock=context.clock)
-    context.on_stop("http client", client.close)
-    intake = Intake(
-        desk=desk,
-        reads=reads,
-        store=store,
-        wallet=WalletClient(client, internal_headers(settings)),
-        states=MarketStates(client, context.clock),
-        directory=directory,
-        clock=context.clock,
-        ids=context.ids,
-        door_is_silent=lambda: replies.door_is_silent,
-        route_before_hold=settings.text("MYBROKER_FAULT", "none") == FAULT_ROUTE_BEFORE_HOLD,
-    )
+    await _supervise_followers(context, reads, desk, session_now_ns)
+    intake = _intake(context, desk, reads, store, directory, replies)
     api = OrdersApi(
         intake=intake,
         reads=reads,
@@ -119,6 +90,48 @@ async def start(context: AppContext) -> None:
     )
     app = build_app(SERVICE, api.routes(), context.readiness)
     context.supervise("http", serve(app, settings.http_host, settings.http_port, context))
+
+
+async def _supervise_followers(
+    context: AppContext, reads: Reads, desk: Desk, session_now_ns: Callable[[str], int]
+) -> None:
+    """Start what follows the wallet's events, and what works off orders in doubt."""
+    settings, topic = context.settings, _TOPICS[topics.WALLET_EVENTS]
+    consumer = ConsumerLoop(
+        settings.kafka_url,
+        WalletEventsHandler(desk).handle,
+        positions=await reads.kafka_positions(topic.name, topic.partitions),
+    )
+    context.supervise("wallet events", consumer.run())
+    reconciler = Reconciler(
+        reads=reads,
+        desk=desk,
+        clock=context.clock,
+        session_now_ns=session_now_ns,
+        session_key=settings.session_key,
+        in_doubt_after_ms=settings.integer("MYBROKER_IN_DOUBT_AFTER_MS", IN_DOUBT_AFTER_MS),
+    )
+    context.supervise("reconciler", reconciler.run())
+
+
+def _intake(
+    context: AppContext, desk: Desk, reads: Reads, store: OrderStore, directory: Directory, replies: Replies
+) -> Intake:
+    settings = context.settings
+    client = HttpClient({name: settings.service_url(name) for name in (WALLET, FEED)}, clock=context.clock)
+    context.on_stop("http client", client.close)
+    return Intake(
+        desk=desk,
+        reads=reads,
+        store=store,
+        wallet=WalletClient(client, internal_headers(settings)),
+        states=MarketStates(client, context.clock),
+        directory=directory,
+        clock=context.clock,
+        ids=context.ids,
+        door_is_silent=lambda: replies.door_is_silent,
+        route_before_hold=settings.text("MYBROKER_FAULT", "none") == FAULT_ROUTE_BEFORE_HOLD,
+    )
 
 
 def _relays(pool: Pool, door: DoorClient, producer: AsyncProducer) -> tuple[Relay, Relay]:

@@ -9,7 +9,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -294,10 +294,10 @@ class StandInExchange:
         kept = [report for report in reports if not self.lose(report)]
         await self._reply([*kept, *kept] if self.twice else kept)
 
-    async def _reply(self, messages: list[DoorReply] | list[ExecutionReport]) -> None:
+    async def _reply(self, messages: Sequence[DoorReply]) -> None:
         assert self._server is not None
         if messages:
-            await self._server.reply_all(PARTICIPANT, list(messages))
+            await self._server.reply_all(PARTICIPANT, messages)
 
 
 class ServiceProcess:

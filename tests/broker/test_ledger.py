@@ -1,5 +1,7 @@
 """The ledger's rules as stories: what is held, what a fill posts, what is let go, what is refused."""
 
+from typing import Any
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -194,9 +196,9 @@ def test_whatever_happens_the_ledger_stays_balanced_and_nobody_overdraws(
         told.ledger.decide(Deposit(deposit_id="d", account=ACCOUNT, cash_cents=cash, shares=parts, at_ns=0))
     for number, (verb, order_id, quantity, price, revision) in enumerate(course):
         side = Side.BUY if order_id in buys else Side.SELL
-        at = {"order_id": order_id, "account": ACCOUNT, "asset": "PETR4", "side": side, "at_ns": number}
-        terms = {"quantity_shares": quantity, "price_ticks": price if side is Side.BUY else 0}
-        trade = {"trade_id": f"t{number}", "quantity_shares": quantity, "price_ticks": price}
+        at: dict[str, Any] = {"order_id": order_id, "account": ACCOUNT, "asset": "PETR4", "side": side, "at_ns": number}
+        terms: dict[str, Any] = {"quantity_shares": quantity, "price_ticks": price if side is Side.BUY else 0}
+        trade: dict[str, Any] = {"trade_id": f"t{number}", "quantity_shares": quantity, "price_ticks": price}
         match verb:
             case "hold" | "replace":
                 outcome = told.ledger.decide(PlaceHold(revision=1 if verb == "hold" else revision, **at, **terms))

@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from mybroker.contracts import broker_events as ev
-from mybroker.contracts.http_broker import Wallet
+from mybroker.contracts.http_broker import StatementEntry, Wallet
 from mybroker.domain.order import Side
 from mybroker.domain.refusal import RejectReason
 from mybroker.runtime.kafka import Record
@@ -277,7 +277,8 @@ async def test_the_statement_pages_through_every_entry_once(wallet_pool: Pool):
     for number in range(4):
         side = CloseHold(order_id=f"o{number}", account="ana", asset="PETR4", side=Side.BUY, at_ns=1)
         await post(store, buy(f"o{number}"), side)
-    views, cursor, seen = Views(wallet_pool), 0, []
+    views, cursor = Views(wallet_pool), 0
+    seen: list[StatementEntry] = []
     while True:
         page = await views.statement("ana", after=cursor, limit=3)
         seen += page.entries
@@ -313,7 +314,7 @@ async def test_a_damaged_ledger_is_found_out(wallet_pool: Pool, damage: str, inv
     await post(store, pay_in("ana", 1_000_00, shares=10), buy("o1"))
     assert await broken(wallet_pool) == []
     async with wallet_pool.connection() as connection:
-        await connection.execute(damage)  # type: ignore[arg-type]  # a parameter of the test, no input
+        await connection.execute(damage)
     assert invariant in " ".join(await broken(wallet_pool))
 
 
@@ -326,4 +327,4 @@ async def test_a_transfer_can_neither_be_changed_nor_deleted(wallet_pool: Pool):
     ):
         with pytest.raises(psycopg.errors.RaiseException):
             async with wallet_pool.connection() as connection:
-                await connection.execute(statement)  # type: ignore[arg-type]  # from the list above
+                await connection.execute(statement)
