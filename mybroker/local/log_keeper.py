@@ -17,7 +17,7 @@ from mybroker.contracts.frames import COMMANDS
 from mybroker.contracts.topics import SESSIONS, SHARED_TOPICS, TopicSpec, commands_topic
 from mybroker.runtime.directory import publish
 from mybroker.runtime.ids import TimeOrderedIds
-from mybroker.runtime.kafka import AsyncProducer, ensure_topics, read_from, watermarks
+from mybroker.runtime.kafka import AsyncProducer, ensure_topics, make_consumer, read_from, watermarks
 
 ADMIN_TIMEOUT_S = 10
 
@@ -87,21 +87,22 @@ class LogKeeper:
         """Return how many messages a consumer group has waiting; None where that is not known."""
 
         def ask() -> int | None:
-            from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, TopicPartition
+            from confluent_kafka import KafkaException, TopicPartition
 
-            admin = self._admin
+            # A consumer of the group that never joins it: librdkafka crashes (its issue 5040) where an admin client
+            # asks for the offsets while the group has no coordinator yet.
+            consumer = make_consumer(self._url, group=group)
             try:
-                partitions = admin.list_topics(topic, timeout=ADMIN_TIMEOUT_S).topics[topic].partitions
+                partitions = consumer.list_topics(topic, timeout=ADMIN_TIMEOUT_S).topics[topic].partitions
                 asked = [TopicPartition(topic, number) for number in partitions]
-                request = [ConsumerGroupTopicPartitions(group, asked)]
-                (future,) = admin.list_consumer_group_offsets(request).values()
-                committed = future.result(timeout=ADMIN_TIMEOUT_S).topic_partitions
                 lag = 0
-                for place in committed:
-                    low, high = watermarks(self._url, topic, place.partition, deadline_ms=ADMIN_TIMEOUT_S * 1000)
+                for place in consumer.committed(asked, timeout=ADMIN_TIMEOUT_S):
+                    low, high = watermarks(consumer, topic, place.partition, deadline_ms=ADMIN_TIMEOUT_S * 1000)
                     lag += high - max(low, place.offset if place.offset >= 0 else low)
             except (KafkaException, TimeoutError, KeyError):
                 return None
+            finally:
+                consumer.close()
             return lag
 
         return await asyncio.to_thread(ask)
