@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from rich.console import Group
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
@@ -28,15 +29,15 @@ def table(title: str | None, *columns: str, right: Sequence[str] = ()) -> Table:
 
 def book_table(
     ticker: str, bids: Sequence[Level], asks: Sequence[Level], *, depth: int, phase: MarketPhase | None = None
-) -> Table:
+) -> Group:
     """Return a book, best prices first, buyers left."""
     numbers = ("orders", "shares", "buy", "sell", "shares ", "orders ")
-    made = table(book_title(ticker, phase), *numbers, right=("orders", "shares", "buy", "shares ", "orders "))
+    made = table(None, *numbers, right=("orders", "shares", "buy", "shares ", "orders "))
     for row in range(min(depth, max(len(bids), len(asks), 1))):
         buy = _level(bids[row]) if row < len(bids) else ("", "", "")
         sell = _level(asks[row]) if row < len(asks) else ("", "", "")
         made.add_row(buy[0], buy[1], Text(buy[2], BUY), Text(sell[2], SELL), sell[1], sell[0])
-    return made
+    return Group(Text(book_title(ticker, phase), "bold"), made)
 
 
 def book_title(ticker: str, phase: MarketPhase | None) -> str:

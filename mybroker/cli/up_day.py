@@ -34,6 +34,7 @@ AUCTION_TRADES_MAX = 500
 DEMO_ORDERS_MAX = 500
 FEED = "b3/market_feed"
 DEMO = "demo"
+SCHEDULED = "Scheduled"
 
 Found = TypeVar("Found")
 
@@ -96,7 +97,7 @@ class DayTeller:
         self._phase = phase
         facts: dict[str, object] = {"phase": phase, "business_date": plan.status.business_date}
         text = phase_line(phase, plan.status.next_transition, time.time_ns())
-        if before is None:
+        if phase != SCHEDULED and before in (None, SCHEDULED):
             facts["after_s"] = round(time.monotonic() - self._started_s, 1)
             text += f" ({facts['after_s']} s after the start)"
         self._screen.say("phase_changed", facts, text)
@@ -155,7 +156,7 @@ class DayTeller:
                 "orders": counted,
                 "shares": {one.asset: one.total for one in wallet.shares},
             }
-            self._screen.say("account_summary", facts, wallet_line(DEMO, wallet, counted))
+            self._screen.say("account_summary", facts, wallet_line(DEMO, wallet, orders.orders))
 
     def _feed(self) -> Client:
         return Client(f"http://127.0.0.1:{self._runner.ports[FEED]}")

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from mybroker.contracts.feed import Ticker, Trade
-from mybroker.contracts.http_broker import Wallet
+from mybroker.contracts.http_broker import Order, Wallet
 from mybroker.contracts.market_session import NextTransition
+from mybroker.domain.instrument import asset_of
 from mybroker.domain.money import format_cents, parse_cents
 from mybroker.domain.schedule import NS_PER_SECOND, format_instant
 
@@ -148,10 +149,12 @@ def summary_facts(tickers: Iterable[Ticker], orders: int | None) -> dict[str, ob
     }
 
 
-def wallet_line(username: str, wallet: Wallet, orders: int) -> str:
-    """Say what an account has at the end of the day."""
-    shares = ", ".join(f"{one.total:,} {one.asset}" for one in wallet.shares if one.total) or "no shares"
-    return f"{username}: R$ {grouped(wallet.cash.total)}, {shares}; {orders:,} orders"
+def wallet_line(username: str, wallet: Wallet, orders: Sequence[Order]) -> str:
+    """Say what an account did and has at the end of the day; of its shares those it sent orders for."""
+    line = f"{username}: {len(orders):,} orders, R$ {grouped(wallet.cash.total)}"
+    touched = {asset_of(order.ticker) for order in orders}
+    shares = [f"{one.total:,} {one.asset}" for one in wallet.shares if one.asset in touched]
+    return ", ".join([line, *shares])
 
 
 def grouped(amount: str) -> str:
