@@ -88,7 +88,6 @@ class Stream:
         finally:
             self._connected -= 1
             _CLIENTS.set(self._connected)
-            _CONFLATED.inc(connection.conflated)
             if connection.hub is not None:
                 connection.hub.clients.pop(connection, None)
             for task in (sender, receiver):
@@ -141,6 +140,7 @@ class Stream:
 
 
 async def _send(websocket: WebSocket, connection: Connection) -> None:
+    counted = 0
     while True:
         await connection.waiting.wait()
         connection.waiting.clear()
@@ -148,6 +148,8 @@ async def _send(websocket: WebSocket, connection: Connection) -> None:
             _CLOSED.labels("overflow").inc()
             await websocket.close(CLOSE_TRY_AGAIN, "too slow: come back and resume by number")
             return
+        _CONFLATED.inc(connection.conflated - counted)
+        counted = connection.conflated
         texts = connection.take(connection.hub.view) if connection.hub else connection.take_prints()
         try:
             for text in texts:
