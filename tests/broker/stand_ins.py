@@ -43,6 +43,7 @@ SESSION_KEY = "local.day"
 LOG_ID = "log-1"
 INTERNAL_TOKEN = "the-internal-token"
 ROOT = Path(__file__).resolve().parents[2]
+DIES_WITH_US = {"MYBROKER_DIE_WITH_PARENT": "1", "MYBROKER_PARENT_PID": str(os.getpid())}
 
 
 def directory_entry(tickers: tuple[str, ...] = ("PETR4", "VALE3", "PETR4F")) -> DirectoryEntry:
@@ -313,7 +314,7 @@ class ServiceProcess:
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", f"services.{self.name}"],
-                env={**os.environ, **self.env, **more},
+                env={**os.environ, **self.env, **more, **DIES_WITH_US},
                 cwd=ROOT,
                 stdout=log,
                 stderr=log,
@@ -333,7 +334,7 @@ class ServiceProcess:
     def ended(self) -> bool:
         return self.process is not None and self.process.poll() is not None
 
-    async def ready(self, session: aiohttp.ClientSession, deadline_s: float = 30) -> None:
+    async def ready(self, session: aiohttp.ClientSession, deadline_s: float = 90) -> None:
         give_up_at = time.monotonic() + deadline_s
         while time.monotonic() < give_up_at:
             assert not self.ended, f"{self.name} ended: {self.log_path.read_text()[-3000:]}"

@@ -153,7 +153,7 @@ class Customer:
         return await until(look, f"events {kinds}")
 
 
-async def until(look: Callable[[], Awaitable[Any]], what: str, deadline_s: float = 20) -> Any:
+async def until(look: Callable[[], Awaitable[Any]], what: str, deadline_s: float = 60) -> Any:
     give_up_at = time.monotonic() + deadline_s
     while True:
         found = await look()
