@@ -5,8 +5,8 @@ is the rule alone: join, drop what was heard (`mbb3_duplicates_total`), stop at 
 id is new. `FrameReader` puts it over a partition and finds where to start.
 
 Finding the start: a binary search over offsets lands near the first frame not yet heard. Because repeats make the
-log step backwards, it may land behind that frame; a gap before anything was delivered therefore moves the start
-back, twice as far each time, and only a gap seen from the log's beginning is a real one.
+log step backwards, it may land behind that frame, or find another writer's later frame first; a gap therefore moves
+the start back, twice as far each time, and only a gap seen from the log's beginning is a real one.
 """
 
 import asyncio
@@ -125,7 +125,6 @@ class FrameReader:
         self._stream = f"{topic}[{partition}]"
         self._known_log_id = position.log_id if position else ""
         self._sequence = FrameSequence(self._stream, position)
-        self._delivered = False
         self._log = get_logger()
 
     @property
@@ -149,7 +148,7 @@ class FrameReader:
                 await loop.run()
                 return
             except SequenceGap as gap:
-                if self._delivered or start == 0:
+                if start == 0:
                     raise
                 start = max(0, start - back)
                 back *= 2
@@ -160,7 +159,7 @@ class FrameReader:
                 if error.args[0].code() not in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
                     raise
                 self._log.warning("frame_log_restarted", stream=self._stream, reason=str(error))
-                start, self._delivered = 0, False
+                start = 0
 
     def _caught_up(self) -> None:
         if self._on_caught_up is not None:
@@ -174,8 +173,6 @@ class FrameReader:
             if frames and part.frame.log_id != self._sequence.log_id:
                 await self._hand_over(frames)
                 frames = []
-            if part.frame.log_id != self._sequence.log_id:
-                self._delivered = False  # joined a new log in its middle: look for its beginning
             frame = self._sequence.hear(part)
             if frame is not None:
                 frames.append(frame)
@@ -188,7 +185,6 @@ class FrameReader:
         await self._handle(FrameBatch(log_id=log_id, is_new_log=is_new_log, frames=frames))
         self._known_log_id = log_id
         self._position = FramePosition(log_id=log_id, seq=frames[-1].seq)
-        self._delivered = True
 
     def _find_start(self) -> int:
         if self._position is None or self._position.seq == 0:

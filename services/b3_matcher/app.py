@@ -2,7 +2,8 @@
 
 The thread owns the book (one writer); the event loop only feeds it the clock and the wanted configuration and
 answers `GET /state`. A shard that diverged stands still with its alarm up: the process stays, not ready, so that
-a restart does not write over what a person has to look at. Everything else that ends the thread ends the process.
+a restart does not write over what a person has to look at. One whose engine version the log refuses stays for a
+while too, so that its message can be read. Everything else that ends the thread ends the process.
 """
 
 from __future__ import annotations
@@ -25,10 +26,12 @@ from mybroker.runtime.directory import Directory
 from mybroker.runtime.http import build_app, reply, serve
 from mybroker.runtime.lifecycle import AppContext
 from services.b3_matcher.matcher import Matcher
-from services.b3_matcher.recovery import Diverged, LogPlace
+from services.b3_matcher.recovery import Diverged, LogPlace, VersionRefused
 from services.b3_matcher.snapshots import SnapshotFolder
 
 CONFIG_LOOK_EVERY_S = 0.25
+VERSION_REFUSED_STAYS_S = 30
+"""How long a refused version says so before it ends and is started again: a HandOver may have come."""
 
 
 class WantedConfig:
@@ -96,8 +99,12 @@ def _start_thread(context: AppContext, matcher: Matcher) -> None:
         try:
             matcher.run()
         except Diverged as error:
-            matcher.progress.message = str(error)
             context.log.critical("shard_diverged", reason=str(error))
+        except VersionRefused as error:
+            matcher.progress.message = str(error)
+            context.log.critical("engine_version_refused", reason=str(error))
+            if not matcher.wait_for_stop(VERSION_REFUSED_STAYS_S):
+                context.fail("matcher", error)
         except BaseException as error:  # noqa: BLE001  whatever ends the thread ends the process
             matcher.progress.message = str(error)
             context.fail("matcher", error)

@@ -6,6 +6,7 @@ Only tickers that changed since their last record are written.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -43,6 +44,10 @@ class BookPublisher:
                 case _:
                     pass
 
+    def note_tickers(self, tickers: Iterable[str]) -> None:
+        """Take these books as changed."""
+        self._changed.update(dict.fromkeys(tickers))
+
     def publish(self, engine: Engine, seq: int, delivered_seq: int) -> None:
         """Take the changed books when they are due; write what was taken once its frames are delivered."""
         if not self._pending and self._changed and seq >= self._due_seq and engine.config is not None:
@@ -50,9 +55,12 @@ class BookPublisher:
             self._changed.clear()
             self._due_seq = seq + engine.config.rules.book_every_commands
         if self._pending and delivered_seq >= self._pending[0].seq:
-            for record in self._pending:
-                self._write(record)
-            self._pending = []
+            try:
+                while self._pending:
+                    self._write(self._pending[0])
+                    del self._pending[0]
+            except BufferError:
+                return  # the producer is full: the rest goes with the next round
 
     def _write(self, record: BookRecord) -> None:
         value: Any = msgspec.json.encode(record)

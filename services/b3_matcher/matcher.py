@@ -21,6 +21,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Produ
 
 from mybroker.contracts.commands import Command, SessionConfig, TakeOver
 from mybroker.contracts.directory import SessionClock
+from mybroker.contracts.events import Quarantined
 from mybroker.contracts.frames import COMMANDS, encode_frame
 from mybroker.runtime.kafka import make_consumer, make_producer, poll_batch, read_from, watermarks
 from mybroker.runtime.lifecycle import die, passing
@@ -29,7 +30,14 @@ from mybroker.runtime.telemetry import TRACEPARENT, counter, gauge, histogram
 from services.b3_matcher.books import BookPublisher
 from services.b3_matcher.duties import Appended, next_duty_wall_ns, owed
 from services.b3_matcher.engine.engine import ENGINE_VERSION, Engine
-from services.b3_matcher.recovery import Diverged, LogPlace, WrittenFrames, recover
+from services.b3_matcher.recovery import (
+    NEW_DAY_HINT,
+    Diverged,
+    LogPlace,
+    VersionRefused,
+    WrittenFrames,
+    recover,
+)
 from services.b3_matcher.shard import LogDamaged, Shard, Step
 from services.b3_matcher.snapshots import SnapshotFolder, SnapshotHeader
 
@@ -41,6 +49,7 @@ LOG_ID_WAIT_MS = 30_000
 _COMMANDS = counter("mbb3_commands_total", "Commands applied", ["kind"])
 _SUPPRESSED = counter("mbb3_frames_suppressed_total", "Frames computed that the event log already held")
 _QUARANTINED = counter("mbb3_quarantined_total", "Commands the engine failed on")
+_STANDING = gauge("mbb3_instruments_quarantined", "Instruments that stand until they are redriven: an alarm above 0")
 _MATCH = histogram(
     "mbb3_match_seconds",
     "Time to apply a batch of commands, per command",
@@ -53,10 +62,6 @@ _DIVERGED = gauge("mbb3_shard_diverged", "1 where two computations of the log di
 
 class Superseded(Exception):
     """A later TakeOver is in the log: another matcher owns the shard now."""
-
-
-class VersionRefused(Exception):
-    """The log wants another engine version than this one."""
 
 
 @dataclass(slots=True)
@@ -74,6 +79,7 @@ class Progress:
     state_hash: str | None = None
     closing_price_ticks: dict[str, int] = field(default_factory=dict)
     """The day's closing prices, once it is over: the reference prices of the next."""
+    quarantined: tuple[str, ...] = ()
     message: str = ""
 
 
@@ -105,7 +111,7 @@ class Matcher:
         self._written = WrittenFrames(log_id="")
         self._appended = Appended()
         self._epoch: int | None = None
-        self._in_flight: deque[tuple[int, bool]] = deque()
+        self._in_flight: deque[tuple[int, bool, bool]] = deque()
         self._delivered_seq = 0
         self._delivered_offset = 0
         self._snapshot_due_seq = SNAPSHOT_EVERY_COMMANDS
@@ -120,11 +126,15 @@ class Matcher:
         consumer = make_consumer(self._place.kafka_url)
         try:
             log_id = self._wait_for_log_id()
+            if log_id is None:
+                return
             self._shard, self._written = recover(self._place, log_id, self._snapshots)
             self._delivered_seq = self._shard.seq
             self._snapshot_due_seq = self._shard.seq + SNAPSHOT_EVERY_COMMANDS
             self._append(TakeOver(owner=self._owner, engine_version=ENGINE_VERSION), self._on_claimed)
             while self._epoch is None:  # its own record must not be met before its offset is known
+                if self._stopping.is_set():
+                    return
                 self._producer.poll(IDLE_POLL_MS_MAX / 1000)
             consumer.assign(
                 [TopicPartition(self._place.commands_topic, self._place.partition, self._shard.next_offset)]
@@ -132,14 +142,21 @@ class Matcher:
             while not self._stopping.is_set():
                 self._round(consumer)
             self._drain()
-        except Diverged:
+        except Diverged as error:
+            self.progress.message = str(error)
             _DIVERGED.set(1)
             raise
         finally:
+            self.progress.owned = False
             _OWNER.set(0)
             consumer.close()
 
-    def _wait_for_log_id(self) -> str:
+    def wait_for_stop(self, seconds: float) -> bool:
+        """Wait until the stop is asked for, at most so long; says whether it was."""
+        return self._stopping.wait(seconds)
+
+    def _wait_for_log_id(self) -> str | None:
+        """Return the id that the log's first record gives; None where the stop came first."""
         place = self._place
         give_up_at = time.monotonic() + LOG_ID_WAIT_MS / 1000
         while time.monotonic() < give_up_at and not self._stopping.is_set():
@@ -151,6 +168,8 @@ class Matcher:
                     assert shard.engine.log_id is not None, "a log that starts right has an id"
                     return shard.engine.log_id
             self._stopping.wait(0.1)
+        if self._stopping.is_set():
+            return None
         raise LogDamaged(f"{place.commands_topic}[{place.partition}]: expected log_start at offset 0, the log is empty")
 
     def _round(self, consumer: Consumer) -> None:
@@ -160,6 +179,8 @@ class Matcher:
             applied = sum(self._take(message) for message in batch)
             if applied:
                 _MATCH.observe((time.perf_counter() - started_s) / applied)
+                self.progress.quarantined = self._shard.engine.quarantined
+                _STANDING.set(len(self.progress.quarantined))
         if self.progress.owned and self._pending_snapshot is None and self._shard.seq >= self._snapshot_due_seq:
             self._prepare_snapshot()
         self._producer.poll(0)
@@ -191,6 +212,12 @@ class Matcher:
         assert offset is not None, "a message that was read has an offset"
         step = self._shard.apply(offset, message.value() or b"")
         _COMMANDS.labels(type(step.command).__name__ if step.command is not None else "malformed").inc()
+        for event in step.frame.events:
+            if isinstance(event, Quarantined):
+                _QUARANTINED.inc()
+                self._log.critical(
+                    "command_quarantined", offset=offset, ticker=event.ticker, command=event.command, error=event.error
+                )
         self._emit(step, message)
         self._notice_owner(step)
         return True
@@ -205,11 +232,10 @@ class Matcher:
             self._delivered_seq = seq
             return
         headers = [pair for pair in message.headers() or () if pair[0] == TRACEPARENT]
-        first = True
-        for data in encode_frame(step.frame, step.events_bytes):
-            self._in_flight.append((seq, first))
+        parts = list(encode_frame(step.frame, step.events_bytes))
+        for number, data in enumerate(parts, start=1):
+            self._in_flight.append((seq, number == 1, number == len(parts)))
             self._produce(self._place.events_topic, data, headers, self._on_frame_delivered)
-            first = False
         passing("matcher.frame_emitted")
         self._books.note(step.frame)
 
@@ -221,10 +247,12 @@ class Matcher:
             if engine_epoch != self._epoch:
                 raise VersionRefused(
                     f"engine version: expected {self._shard.engine.engine_version_wanted}, was {ENGINE_VERSION};"
-                    " start the version that made this day, or begin a new day with `mybroker up --new-day`"
+                    f" {NEW_DAY_HINT}"
                 )
             self.progress.owned = True
             _OWNER.set(1)
+            # Changes whose books a former owner never wrote are in the state, but not in any frame met from here on.
+            self._books.note_tickers(self._shard.engine.tickers)
             self._log.info("shard_taken_over", epoch=self._epoch, seq=step.frame.seq)
         elif engine_epoch > self._epoch:
             raise Superseded(f"a later take_over is at offset {step.frame.offset}, mine was {self._epoch}")
@@ -267,12 +295,14 @@ class Matcher:
     def _on_frame_delivered(self, error: KafkaError | None, message: Message) -> None:
         if error is not None:
             die("frame_not_delivered", error=str(error), topic=message.topic())
-        seq, first = self._in_flight.popleft()
-        self._delivered_seq = seq
+        seq, first, last = self._in_flight.popleft()
         if first:
             self._delivered_offset = message.offset() or 0
+        if not last:
+            return
+        self._delivered_seq = seq
         pending = self._pending_snapshot
-        if first and pending is not None and pending[0].seq == seq:
+        if pending is not None and pending[0].seq == seq:
             placed = _placed(pending[0], self._delivered_offset)
             self._pending_snapshot = (placed, pending[1])
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from mybroker.contracts.codec import Malformed
 from mybroker.contracts.frames import FrameHead, decode_frame_head
 from mybroker.runtime.kafka import Record, read_from, watermarks
 from mybroker.runtime.logging import get_logger
@@ -17,19 +18,29 @@ from services.b3_matcher.engine.engine import ENGINE_VERSION
 from services.b3_matcher.shard import Shard
 from services.b3_matcher.snapshots import Snapshot, SnapshotFolder
 
+NEW_DAY_HINT = "start the version that made this day, or begin a new day with `mybroker up --new-day`"
+
 
 class Diverged(Exception):
     """Two computations of one log differ: the shard stands still until a person has looked."""
 
 
+class VersionRefused(Exception):
+    """The log wants another engine version than this one."""
+
+
 @dataclass(slots=True)
 class WrittenFrames:
-    """What the event log holds from some frame on: digests by seq, up to a tail without a gap."""
+    """What the event log holds from some frame on: digests by seq, and its tail: the highest whole frame.
+
+    A second writer's frames may stand between, so the highest one says how far the log has come. Whether it has a
+    gap is for those who read it from the beginning (`replay`, every reader).
+    """
 
     log_id: str
     digests: dict[int, str] = field(default_factory=dict)
     tail_seq: int = 0
-    tail_at_ns: int = 0
+    tail_engine_version: int | None = None
     _parts: dict[int, set[int]] = field(default_factory=dict)
     _last_part: dict[int, int] = field(default_factory=dict)
 
@@ -51,7 +62,7 @@ class WrittenFrames:
             del self._parts[head.seq], self._last_part[head.seq]
             if head.seq > self.tail_seq:
                 self.tail_seq = head.seq
-                self.tail_at_ns = head.at_ns
+                self.tail_engine_version = head.engine_version
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,12 +76,21 @@ class LogPlace:
 
 
 def read_written(place: LogPlace, log_id: str, *, event_offset: int) -> WrittenFrames:
-    """Read the heads of all frames from an offset of the event log to its tail."""
+    """Read the heads of all frames from an offset of the event log to its tail.
+
+    Raises Diverged where something there is no frame, VersionRefused where another engine version wrote the tail.
+    """
     written = WrittenFrames(log_id=log_id)
     records: Iterable[Record] = read_from(place.kafka_url, place.events_topic, place.partition, event_offset)
     for record in records:
-        if record.value is not None:
-            written.add(decode_frame_head(record.value))
+        try:
+            written.add(decode_frame_head(record.value or b""))
+        except Malformed as error:
+            raise Diverged(f"{place.events_topic}[{place.partition}] offset {record.offset}: {error}") from error
+    if written.tail_engine_version not in (None, ENGINE_VERSION):
+        raise VersionRefused(
+            f"engine version: expected {written.tail_engine_version}, was {ENGINE_VERSION}; {NEW_DAY_HINT}"
+        )
     return written
 
 

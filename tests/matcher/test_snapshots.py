@@ -81,7 +81,7 @@ def test_the_tail_is_the_newest_whole_frame_even_where_the_log_steps_back():
 
     assert written.tail_seq == 6, "frame 7 is not there whole"
     written.add(head(7, part=2, last=True))
-    assert (written.tail_seq, written.tail_at_ns) == (7, 70)
+    assert (written.tail_seq, written.tail_engine_version) == (7, 1)
 
 
 def test_parts_of_two_writers_make_one_whole_frame():
