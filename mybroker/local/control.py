@@ -101,7 +101,8 @@ class Control:
         if verb == "kill":
             self._runner.engines.kill(name)
         elif verb == "restart":
-            self._runner.begin_engine_restart(name)
+            if not self._runner.begin_engine_restart(name):
+                return _refusal(409, "engine_starting", "expected no other engine's start under way")
         else:
             return _refusal(404, "unknown_verb", "expected kill or restart")
         return _reply({verb: name})

@@ -38,6 +38,7 @@ from mybroker.plan.observed import Observed
 from mybroker.plan.workloads import ALWAYS_ON, Workload
 
 LOOK_EVERY_S = 0.1
+ENGINES_EVERY_S = 0.02
 LAG_EVERY_S = 5.0
 GATEWAY = "broker/gateway"
 GATEWAY_PORT = 8080
@@ -97,6 +98,8 @@ class Runner:
         self._topics: dict[str, int] = {}
         self._directory: DirectoryEntry | None = None
         self._clock_stopped = True
+        self._step_ns = 0
+        self._failure: BaseException | None = None
         self._fetch_lag: int | None = None
         self._status: MarketSessionStatus | None = None
         self._manifest_stamp = _stamp(manifest)
@@ -118,31 +121,36 @@ class Runner:
         return self._directory
 
     async def run(self) -> None:
-        """Run until `stop`; whatever happens, nothing is left running."""
+        """Run until `stop`; whatever happens, nothing is left running. Raises what ended it otherwise."""
         try:
-            await self._begin()
-            while not self._stopping.is_set():
-                await self._turn()
-                await self._wait()
+            living = asyncio.create_task(self._live(), name="live")
+            stopping = asyncio.create_task(self._stopping.wait(), name="stopping")
+            # A turn may wait for Kafka, which may be gone for good: a stop must not wait with it.
+            await asyncio.wait((living, stopping), return_when=asyncio.FIRST_COMPLETED)
+            stopping.cancel()
+            if living.done():
+                living.result()
+            living.cancel()
+            await asyncio.gather(living, return_exceptions=True)
         finally:
             await self._end()
+        if self._failure is not None:
+            raise self._failure
 
     def move_clock(self, *, speed: int | None = None, step_ns: int = 0) -> None:
         """Pause (0), speed up or step the simulated clock; takes effect with the next directory record."""
         if speed is not None:
             self._saved.update(clock_speed=speed)
-        if step_ns and self._directory is not None:
-            clock = self._directory.clock
-            moved = replace(clock, anchor_wall_ns=(now := wall_ns()), anchor_session_ns=clock.now_ns(now) + step_ns)
-            self._directory = replace(self._directory, clock=moved, revision=self._directory.revision + 1)
-            self._spawn("step", self._publish(self._directory))
+        self._step_ns += step_ns
         self.wake.set()
 
-    def begin_engine_restart(self, name: str) -> None:
-        """Stop and start one engine while everything else goes on."""
-        assert self._engine_start is None, "one engine start at a time"
+    def begin_engine_restart(self, name: str) -> bool:
+        """Stop and start one engine while everything else goes on; False while another start is under way."""
+        if self._engine_start is not None:
+            return False
         self._engine_start = self.engines.begin_restart(name)
         self._tell("engine_restarting", {"engine": name})
+        return True
 
     async def _begin(self) -> None:
         leftovers = self.processes.end_leftovers()
@@ -153,9 +161,9 @@ class Runner:
         for name, note in self.engines.notes().items():
             self._tell("engine_note", {"engine": name, "note": note})
         start = self._engine_start = self.engines.begin()
+        self._spawn("engines", self._mind_engines())
         while "kafka" not in start.ready:
-            self._step_engines()
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(ENGINES_EVERY_S)
         self._logs = LogKeeper(self.urls.kafka)
         await self._logs.ensure_shared()
         self._topics = dict(await self._logs.partitions())
@@ -164,8 +172,14 @@ class Runner:
         self._spawn("probes", self.probes.run())
         self._spawn("lag", self._follow_lag())
 
+    async def _live(self) -> None:
+        await self._begin()
+        while True:
+            await self._turn()
+            await self._wait()
+
     async def _turn(self) -> None:
-        self._step_engines()
+        await self._step_clock()
         for name in self.processes.look():
             self._tell("process_ended", {"process": name, **self.processes.facts(name)})
         self._reread_manifest()
@@ -268,11 +282,27 @@ class Runner:
         self._saved.update(ports=dict(self._saved.ports) | {name: self.ports[name]})
 
     def _gateway_port(self, before: int | None) -> int:
-        first = self.options.gateway_port or before or GATEWAY_PORT
-        for port in [first, *range(max(first, GATEWAY_PORT), first + 100)]:
+        first: int = self.options.gateway_port or before or GATEWAY_PORT
+        for port in range(first, first + 100):
             if self._claims.claim(port):
+                if port != first:
+                    self._tell("gateway_port_taken", {"wanted": first, "chosen": port})
                 return port
         raise OSError(f"no free port between {first} and {first + 99} on 127.0.0.1 for the gateway")
+
+    async def _step_clock(self) -> None:
+        if not self._step_ns or self._directory is None:
+            return
+        step_ns, self._step_ns = self._step_ns, 0
+        clock = self._directory.clock
+        moved = replace(clock, anchor_wall_ns=(now := wall_ns()), anchor_session_ns=clock.now_ns(now) + step_ns)
+        await self._publish(replace(self._directory, clock=moved, revision=self._directory.revision + 1))
+
+    async def _mind_engines(self) -> None:
+        """Start engines and start those again that ended; apart from the turns, which may wait for an engine."""
+        while True:
+            self._step_engines()
+            await asyncio.sleep(ENGINES_EVERY_S)
 
     def _step_engines(self) -> None:
         if self._engine_start is not None:
@@ -340,12 +370,15 @@ class Runner:
         self._tasks.remove(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             self._tell("runner_task_failed", {"task": task.get_name(), "error": repr(error)})
+            self._failure = self._failure or error
             self.stop()
 
     async def _end(self) -> None:
         self._tell("stopping", {})
-        for task in list(self._tasks):
+        tasks = list(self._tasks)
+        for task in tasks:
             task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         # Who takes requests goes first, who owns the logs last, so that what was taken is finished.
         names = list(self.processes.names())
         front = [name for name in names if not name.startswith("matcher/")]

@@ -90,6 +90,7 @@ class SessionFolder:
                 record = self.record()
                 who = f"process {record.pid}, {record.gateway_url or 'starting'}" if record else "another process"
                 raise Busy(f"session {self.session_key} runs already: {who}") from None
+            self._record.unlink(missing_ok=True)  # a killed runner's
             try:
                 yield
             finally:
