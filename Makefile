@@ -27,7 +27,7 @@ down: runtime ## stop everything that `make up` started
 	@exec $(BIN)/mybroker down
 
 status: runtime ## processes, phases, sequence numbers, lag and engines, live
-	@exec $(BIN)/mybroker status
+	@exec $(BIN)/mybroker status --watch
 
 day: runtime ## one whole simulated day without a screen, then the audit
 	@exec $(BIN)/mybroker day

@@ -35,6 +35,8 @@ SPEED = 240
 """Eight hours and a quarter in about two minutes."""
 SEED = 20241108
 READY_WITHIN_S = 180
+OPENING_CASH_CENTS = 2_000_000_00
+"""Enough for the clients to trade all day."""
 LOOK_EVERY_S = 0.2
 SETTLE_S = 30
 TOLD = frozenset(

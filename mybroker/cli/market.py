@@ -41,6 +41,9 @@ TRADES = 20
 TRADES_MAX = 500
 AWAY_MAX_S = 30.0
 AGAIN_AFTER_S = 0.5
+PASSING = frozenset({"feed_starting", "feed_unavailable"})
+"""What the stream says while the feed starts or starts again; it is asked again."""
+
 _once = click.option("--once", is_flag=True, help="Show it once instead of staying.")
 _MESSAGE: msgspec.json.Decoder[ServerMessage] = msgspec.json.Decoder(ServerMessage)
 
@@ -193,11 +196,16 @@ def _stream(session: RunningSession, channels: tuple[str, ...], ticker: str) -> 
                 connection.send(subscribe)
                 for raw in connection:
                     message = _MESSAGE.decode(raw)
+                    if isinstance(message, FeedError) and message.code in PASSING:
+                        break
                     if isinstance(message, FeedError):
                         raise Failure(f"{message.detail} ({message.code})", reason=message.code)
                     heard_s = time.monotonic()
                     yield message
         except (OSError, InvalidHandshake, WebSocketException) as error:
-            if time.monotonic() - heard_s > AWAY_MAX_S:
-                raise Failure(f"the stream at {url} does not answer: {error}") from error
+            away = str(error)
+        else:
+            away = "it ends at once"
+        if time.monotonic() - heard_s > AWAY_MAX_S:
+            raise Failure(f"the stream at {url} does not answer: {away}")
         time.sleep(AGAIN_AFTER_S)

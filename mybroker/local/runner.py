@@ -174,7 +174,8 @@ class Runner:
 
     async def _live(self) -> None:
         await self._begin()
-        while True:
+        # Asked each time: a wake-up in the same turn of the loop makes `wait_for` swallow the stop's cancellation.
+        while not self._stopping.is_set():
             await self._turn()
             await self._wait()
 
