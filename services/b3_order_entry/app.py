@@ -48,6 +48,7 @@ async def start(context: AppContext) -> None:
     context.readiness.open("door")
 
     async def stop() -> None:
+        await door.drain()
         await server.close()
         await producer.close()
 

@@ -38,6 +38,7 @@ from services.b3_order_entry.shards import ShardKey, Shards
 from services.b3_order_entry.throttle import Throttle
 
 IN_FLIGHT_MAX = 1_000
+DRAIN_WITHIN_S = 3.0
 HEARTBEAT_EVERY_S = 1.0
 
 _REQUESTS = counter("mbb3_door_requests_total", "Requests heard at the door", ["result"])
@@ -60,13 +61,27 @@ class Door:
         self._per_second = context.settings.integer("MYBROKER_DOOR_REQUESTS_PER_SECOND", 2_000)
         self._throttles: dict[str, Throttle] = {}
         self._places = asyncio.Semaphore(IN_FLIGHT_MAX)
+        self._draining = False
         self._logged_on: set[tuple[str, str, str, int]] = set()
 
     async def run(self) -> None:
         """Hear requests until cancelled."""
         async for delivery in self._server.requests():
             await self._places.acquire()
+            if self._draining:  # not acknowledged: it comes again to the next door
+                self._places.release()
+                return
             self._take(delivery)
+
+    async def drain(self) -> None:
+        """Take nothing more and answer what was taken, at most for DRAIN_WITHIN_S (Kafka may be gone)."""
+        self._draining = True
+        try:
+            async with asyncio.timeout(DRAIN_WITHIN_S):
+                for _ in range(IN_FLIGHT_MAX):
+                    await self._places.acquire()
+        except TimeoutError:
+            self._context.log.warning("door_not_drained", within_s=DRAIN_WITHIN_S)
 
     def _take(self, delivery: Delivery[DoorRequest]) -> None:
         """Decide now and start the appends now, so that a participant's commands keep their order."""

@@ -78,15 +78,15 @@ def _frames(kafka_url: str, shard: FollowedShard, *, after_seq: int) -> Iterator
     offset = find_offset(kafka_url, topic, partition, position) if position else 0
     while True:
         sequence = FrameSequence(f"{topic}[{partition}]", position)
-        started = False
         try:
             for record in read_from(kafka_url, topic, partition, offset):
                 frame = sequence.hear(decode_frame_part(record.value or b""))
                 if frame is not None:
-                    started = True
+                    position = FramePosition(log_id=frame.log_id, seq=frame.seq)
                     yield frame
             return
         except SequenceGap:
-            if started or offset == 0:
+            # Where two matchers wrote at once, the log steps back and forth: what is missing here stands before.
+            if offset == 0:
                 raise
             offset = max(0, offset - STEP_BACK_RECORDS)
