@@ -240,8 +240,8 @@ class LoadClient:
         price = self._prices.price_ticks.get(ticker)
         if price is None:
             return None
-        # Within one percent to either side: some cross, some rest.
-        return max(1, price + self._random.randint(-price // 100, price // 100))
+        # Half a percent to either side: some cross, some rest.
+        return max(1, price + self._random.randint(-price // 200, price // 200))
 
     def _hear(self, event: PrivateEvent) -> None:
         if event.wallet is not None:
@@ -261,6 +261,8 @@ class Load:
 
     def __init__(self, options: LoadOptions) -> None:
         self.figures = LoadFigures()
+        self.trading = asyncio.Event()
+        """Set once every client is registered and trades."""
         self._options = options
         self._stopping = asyncio.Event()
 
@@ -285,6 +287,7 @@ class Load:
                 background += [asyncio.create_task(client.stream.run()) for client in clients]
                 wait_s = self._options.clients / self._options.orders_per_second
                 trading = [asyncio.create_task(client.trade(wait_s)) for client in clients]
+                self.trading.set()
                 await self._until_stopped([*background, *trading])
                 await _cancelled(trading)
                 await self._hear_the_rest(clients, hear_within_s)
