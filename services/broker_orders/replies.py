@@ -59,14 +59,13 @@ class Replies:
         self._session_now_ns = session_now_ns
         self._session_key = session_key
         self._waiting: asyncio.Queue[Delivery[DoorReply]] = asyncio.Queue(WAITING_REPLIES_MAX)
-        self._heard_at_ns: int | None = None
+        self._heard_at_ns = clock.monotonic_ns()
         self._day_trades: dict[str, asyncio.Queue[DayTrades]] = {}
 
     @property
     def door_is_silent(self) -> bool:
-        """Say whether nothing was heard for DOOR_SILENT_MS, or ever."""
-        heard = self._heard_at_ns
-        return heard is None or self._clock.monotonic_ns() - heard > DOOR_SILENT_MS * 1_000_000
+        """Say whether nothing was heard for DOOR_SILENT_MS; a start counts as hearing, so a restart refuses nobody."""
+        return self._clock.monotonic_ns() - self._heard_at_ns > DOOR_SILENT_MS * 1_000_000
 
     async def run(self) -> None:
         """Hear until the door is closed."""
