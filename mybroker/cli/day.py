@@ -153,7 +153,7 @@ class _Day:
         figures = await self._trade(runner)
         self._tell_load(figures)
         assert runner.urls is not None, "a runner that came to the close has engines"
-        place = place_from(runner.session.key, runner.urls.as_auditor_env())
+        place = place_from(runner.session.key, runner.urls.as_auditor_env(), runner.gateway_url)
         journals = (self._journal,) if self._journal.exists() else ()
         self.outcome = await asyncio.to_thread(
             run_audit, place, journals, settle_s=SETTLE_S, as_json=self._options.as_json

@@ -76,7 +76,7 @@ def show(outcome: Audit, *, as_json: bool) -> int:
     return 0 if outcome.ok else REFUSED
 
 
-def place_from(session_key: str, urls: Mapping[str, str]) -> Place:
+def place_from(session_key: str, urls: Mapping[str, str], gateway_url: str = "") -> Place:
     """Return where a session is, from an environment as `EngineUrls.as_auditor_env` gives it."""
     from mybroker.prove.audit import Place
 
@@ -85,6 +85,7 @@ def place_from(session_key: str, urls: Mapping[str, str]) -> Place:
         kafka_url=urls["MYBROKER_KAFKA_URL"],
         orders_url=urls["MYBROKER_POSTGRES_ORDERS_URL"],
         wallet_url=urls["MYBROKER_POSTGRES_WALLET_URL"],
+        feed_url=f"{gateway_url}/api/v1" if gateway_url else None,
     )
 
 
@@ -111,7 +112,7 @@ def _place_of(session: str | None) -> Iterator[Place]:
     if record is not None and is_alive(record):
         if not record.engines_auditor:
             raise Failure(f"{folder.session_key} is still starting: try again in a moment")
-        yield place_from(folder.session_key, record.engines_auditor)
+        yield place_from(folder.session_key, record.engines_auditor, record.gateway_url)
         return
     try:
         with folder.hold():

@@ -23,6 +23,7 @@ from mybroker.prove import broker, clients, ledger
 from mybroker.prove.checks import Check, first_difference
 from mybroker.prove.databases import newest_transfer, read_ledger, read_orders
 from mybroker.prove.exchange import ExchangeView
+from mybroker.prove.feed import check_feed_at
 from mybroker.prove.rows import LedgerBook, OrdersBook, ShardName
 from mybroker.prove.shards import ShardAudit, audit_shard
 from mybroker.runtime.frames import FrameSequence, SequenceGap
@@ -38,12 +39,16 @@ Tell = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """What is audited and where it is: one session, its Kafka, the auditor's addresses of two databases."""
+    """What is audited and where it is: one session, its Kafka, the auditor's addresses of two databases.
+
+    `feed_url` is where the public feed answers, None where nothing but the engines runs.
+    """
 
     session_key: str
     kafka_url: str
     orders_url: str
     wallet_url: str
+    feed_url: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,6 +114,8 @@ def audit(
     checks = [frames, tape, *compare(gathered, tuple(journals))]
     if all(shard.replay.phase == Phase.CLOSED.value for shard in shards):
         checks.append(_resting(gathered, checks))
+        if place.feed_url is not None:
+            checks.append(check_feed_at(place.feed_url, place.session_key, gathered.exchange.day, settle_s))
     return Audit(
         session_key=place.session_key,
         business_date=entry.business_date,
@@ -188,7 +195,7 @@ def gather(place: Place, entry: DirectoryEntry) -> Gathered:
     orders = read_orders(place.orders_url, place.session_key, sorted(log_ids.values()))
     exchange = ExchangeView(participant=BROKER_PARTICIPANT, session_key=place.session_key, upto=orders.applied)
     for name, market in _shards(entry):
-        _fold(place, exchange, name, market)
+        fold_shard(place.kafka_url, exchange, name, market)
     pending = tuple(
         _pending(
             exchange,
@@ -245,10 +252,11 @@ def _log_id(place: Place, market: MarketEntry, shard: int) -> str:
     return ""
 
 
-def _fold(place: Place, exchange: ExchangeView, name: ShardName, market: MarketEntry) -> None:
+def fold_shard(kafka_url: str, exchange: ExchangeView, name: ShardName, market: MarketEntry) -> None:
+    """Fold a shard's event log into the view; a gap is a difference of its report numbers."""
     sequence = FrameSequence(f"{market.events_topic}[{name.shard}]")
     try:
-        for record in read_from(place.kafka_url, market.events_topic, name.shard, 0):
+        for record in read_from(kafka_url, market.events_topic, name.shard, 0):
             frame = sequence.hear(decode_frame_part(record.value or b""))
             if frame is not None:
                 exchange.take(name, frame)

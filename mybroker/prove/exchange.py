@@ -50,6 +50,15 @@ class TradeSide:
 
 
 @dataclass(slots=True, kw_only=True)
+class TickerTotals:
+    """What a ticker traded in the running day."""
+
+    trades: int = 0
+    volume_shares: int = 0
+    turnover_cents: int = 0
+
+
+@dataclass(slots=True, kw_only=True)
 class ExchangeView:
     """Orders of `participant` and totals of everybody, from the frames of every shard of a session."""
 
@@ -66,6 +75,8 @@ class ExchangeView:
     volume_shares: int = 0
     turnover_cents: int = 0
     in_flight_reports: int = 0
+    day: dict[str, TickerTotals] = field(default_factory=dict)
+    dates: dict[ShardName, str] = field(default_factory=dict)
     numbered: Check = field(
         default_factory=lambda: Check(name="reports are numbered without a gap", unit="execution reports")
     )
@@ -101,9 +112,15 @@ class ExchangeView:
                 self.trades += 1
                 self.volume_shares += event.quantity_shares
                 self.turnover_cents += event.quantity_shares * event.price_ticks
+                self._count(event.ticker, 1, event.quantity_shares, event.price_ticks)
                 self._take_side(shard, event, event.buy, Side.BUY)
                 self._take_side(shard, event, event.sell, Side.SELL)
+            case ev.SessionConfigured():
+                if self.dates.get(shard) not in (None, event.business_date):
+                    self.day = {ticker: totals for ticker, totals in self.day.items() if ticker not in event.tickers}
+                self.dates[shard] = event.business_date
             case ev.TradeBusted():
+                self._count(event.ticker, -1, event.quantity_shares, event.price_ticks)
                 for order in (event.buy, event.sell):
                     if self._counts(shard, order):
                         self.busted.add(event.trade_id)
@@ -122,6 +139,12 @@ class ExchangeView:
                     self._take_order_event(event)
             case _:
                 pass
+
+    def _count(self, ticker: str, sign: int, quantity_shares: int, price_ticks: int) -> None:
+        totals = self.day.setdefault(ticker, TickerTotals())
+        totals.trades += sign
+        totals.volume_shares += sign * quantity_shares
+        totals.turnover_cents += sign * quantity_shares * price_ticks
 
     def _counts(self, shard: ShardName, order: ev.OrderRef) -> bool:
         if order.participant != self.participant:

@@ -156,7 +156,7 @@ class DaySession:
         """Return where an auditor looks."""
         record = self.record
         assert record is not None and record.engines_auditor, "a session that runs says where its engines are"
-        return place_from(self.folder.session_key, record.engines_auditor)
+        return place_from(self.folder.session_key, record.engines_auditor, record.gateway_url)
 
     async def prove(self, *, settle_s: float = 30.0) -> Audit:
         """Audit the session with what the clients wrote down, and print the outcome."""
