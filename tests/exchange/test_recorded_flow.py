@@ -11,7 +11,7 @@ from mybroker.contracts.events import TradeExecuted
 from mybroker.domain.order import SelfTradePrevention
 from mybroker.domain.rules import Rules
 from tests.exchange.desk import Desk
-from tests.exchange.recorded_flow import TICKER, commands_of, trades_of
+from mybroker.testing.recorded_flow import TICKER, commands_of, trades_of
 
 COMMANDS = 200_000
 
