@@ -1,8 +1,8 @@
 """Which day it is, and what the session's clock should say.
 
 The day is latched in the directory when first seen and changes only by a roll. A simulated clock is held (speed 0) just
-before pre-open until every matcher has the day's configuration, after a start, a stop and a roll alike; so no part of a
-day passes while nobody can trade. A wall clock is the identity.
+before pre-open until every matcher has the day's configuration and every process is ready, after a start, a stop and a
+roll alike; so no part of a day passes while nobody can trade. A wall clock is the identity.
 """
 
 from __future__ import annotations
@@ -127,7 +127,9 @@ def _may_release(session: MarketSession, observed: Observed, schedule: DaySchedu
         for market in (observed.directory.markets if observed.directory else ())
         for shard in market.shards
     ]
-    return all(seen is not None and seen.ready and seen.business_date == today for seen in shards)
+    matchers_ready = all(seen is not None and seen.ready and seen.business_date == today for seen in shards)
+    # Who makes the market and who lets people in belong to a day as well: an auction without them is empty.
+    return matchers_ready and all(seen.ready for seen in observed.workloads)
 
 
 def _held(schedule: DaySchedule, now_ns: int) -> SessionClock:

@@ -130,6 +130,7 @@ class Matcher:
                 return
             self._shard, self._written = recover(self._place, log_id, self._snapshots)
             self._delivered_seq = self._shard.seq
+            self.progress.snapshot_seq = self._shard.seq  # 0 where there was none to start from
             self._snapshot_due_seq = self._shard.seq + SNAPSHOT_EVERY_COMMANDS
             self._append(TakeOver(owner=self._owner, engine_version=ENGINE_VERSION), self._on_claimed)
             while self._epoch is None:  # its own record must not be met before its offset is known
@@ -181,7 +182,7 @@ class Matcher:
                 _MATCH.observe((time.perf_counter() - started_s) / applied)
                 self.progress.quarantined = self._shard.engine.quarantined
                 _STANDING.set(len(self.progress.quarantined))
-        if self.progress.owned and self._pending_snapshot is None and self._shard.seq >= self._snapshot_due_seq:
+        if self._snapshot_is_due():
             self._prepare_snapshot()
         self._producer.poll(0)
         if self.progress.owned:
@@ -312,6 +313,11 @@ class Matcher:
             self._pending_snapshot = None
             self._write_snapshot(header, state)
         self._books.publish(self._shard.engine, self._shard.seq, self._delivered_seq)
+
+    def _snapshot_is_due(self) -> bool:
+        """Say whether to dump now; only while the newest frame is in flight, since its delivery places the snapshot."""
+        due = self._shard.seq >= self._snapshot_due_seq and bool(self._in_flight)
+        return due and self.progress.owned and self._pending_snapshot is None
 
     def _may_write_snapshot(self, header: SnapshotHeader) -> bool:
         return self._delivered_seq >= header.seq and header.event_offset >= 0

@@ -61,6 +61,20 @@ def test_a_simulated_clock_is_held_before_pre_open_until_every_matcher_has_its_c
     assert format_instant(world.session_now_ns()) == "2026-11-23T09:45:59-03:00"
 
 
+def test_a_day_does_not_begin_before_those_who_make_the_market_are_ready() -> None:
+    world = PlanWorld(plan_session(**SIMULATED), at("03:00:00"), Observed(topics={}))
+    world.step()
+    everybody = world.observed.workloads
+    late = tuple(replace(seen, ready=False) if seen.name == "broker/gateway" else seen for seen in everybody)
+
+    world.observed = replace(world.observed, workloads=late)
+    world.now_ns += 5 * SECOND_NS
+    assert not any(isinstance(action, PublishDirectory) for action in world.plan().actions)
+
+    world.observed = replace(world.observed, workloads=everybody)
+    assert entry_published(world.step()).clock.speed == 60
+
+
 def test_after_a_stop_the_clock_goes_on_from_the_highest_tick() -> None:
     world = settled("03:00:00", **SIMULATED)
     highest_ns = at("11:11:11")
