@@ -14,6 +14,7 @@ from mybroker.domain.phase import Phase
 from mybroker.domain.schedule import format_instant
 from mybroker.plan.actions import (
     Configure,
+    PublishDirectory,
     Replace,
     RollDay,
 )
