@@ -25,6 +25,9 @@ RAMP_RATES = (100, 150, 200, 300, 400, 600, 800, 1_200)
 FIXED_SECONDS = 20
 RAMP_SECONDS = 10
 WARM_UP_SECONDS = 5
+SETTLE_RATE = 20
+SETTLE_SECONDS = 2
+SETTLE_WITHIN_S = 60
 CARRIED_PERCENT = 95
 SATURATED_P99_MS = 1_000
 AIM_ACK_P99_MS = 50
@@ -96,9 +99,22 @@ async def _measure(session: UpSession, wallet: Client, result: Result, *, quick:
             if last.saturated:
                 break
         assert last is not None, "the ramp has steps"
+        if last.saturated:
+            result.notes.append(f"carried {SETTLE_RATE}/s again {await _settle(traffic)} s after the overload")
         half = await _step(session, traffic, max(1, best // 2), seconds)
         _add(result, "half of saturation", half)
     _conclude(result, best, last, half)
+
+
+async def _settle(traffic: Traffic) -> int:
+    """Wait until a low rate is carried again after an overload; return the seconds that took, in whole attempts."""
+    began_s = time.monotonic()
+    while True:
+        waited_s = round(time.monotonic() - began_s)
+        if not is_saturated(await traffic.play(SETTLE_RATE, SETTLE_SECONDS)):
+            return waited_s
+        if waited_s > SETTLE_WITHIN_S:
+            raise TimeoutError(f"{SETTLE_RATE} orders/s were not carried {waited_s} s after the overload")
 
 
 async def _step(session: UpSession, traffic: Traffic, rate_per_second: int, seconds: int) -> Measured:
@@ -134,9 +150,10 @@ def _add(result: Result, what: str, measured: Measured) -> None:
         others_cpu_percent=measured.cpu.percent_of_core(measured.cpu.others_ms),
     )
     wrong = {outcome: count for outcome, count in step.outcomes.items() if outcome != "acknowledged"}
-    if wrong or sent.held_back:
+    if wrong or sent.held_back or step.unanswered:
         told = [f"{count} {outcome}" for outcome, count in sorted(wrong.items())]
         told += [f"{sent.held_back} held back by the client"] if sent.held_back else []
+        told += [f"{len(step.unanswered)} not heard of again"] if step.unanswered else []
         result.notes.append(f"{what}: {', '.join(told)}")
 
 

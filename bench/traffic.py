@@ -45,6 +45,9 @@ HEARD_WITHIN_S = 30.0
 QUIET_S = 1.0
 POLL_S = 0.05
 MESSAGE_BYTES_MAX = 4 << 20
+BROKERS_OWN = frozenset({"routed", "wallet"})
+"""Kinds of private events that say nothing about the exchange."""
+
 NOWHERE = Path("/dev/null")
 
 
@@ -72,6 +75,11 @@ class Step:
 
     trades: dict[str, int] = field(default_factory=dict)
     """When the aggressor of a trade was due, by trade id."""
+
+    unanswered: set[str] = field(default_factory=set)
+    """Acknowledged orders of which nothing was heard from the exchange yet, by client_order_id."""
+
+    answered: set[str] = field(default_factory=set)
 
 
 class Traffic:
@@ -109,7 +117,9 @@ class Traffic:
         step.sent = await send_all(due_offsets_ns(rate_per_second, seconds), self._send, in_flight_max=IN_FLIGHT_MAX)
         on_answered()
         give_up_s = time.monotonic() + HEARD_WITHIN_S
-        while time.monotonic() - self._private_heard_s < QUIET_S and time.monotonic() < give_up_s:
+        while step.unanswered or time.monotonic() - self._private_heard_s < QUIET_S:
+            if time.monotonic() > give_up_s:
+                break
             await asyncio.sleep(POLL_S)
         for trade_id, due_ns in step.trades.items():
             heard_ns = self._public_heard_ns.pop(trade_id, None)
@@ -133,6 +143,8 @@ class Traffic:
             step.outcomes["acknowledged"] += 1
             step.acknowledged_ns.append(now_ns - due_ns)
             step.last_acknowledged_at_ns = now_ns
+            if body["client_order_id"] not in step.answered:
+                step.unanswered.add(body["client_order_id"])
         else:
             step.outcomes[f"refused: {answer.code}"] += 1
 
@@ -158,7 +170,11 @@ class Traffic:
         """Take one private event of any account."""
         now_ns = time.monotonic_ns()
         self._private_heard_s = time.monotonic()
-        if event.kind != "trade" or event.trade is None or event.order is None or not event.trade.aggressor:
+        if event.order is None or event.kind in BROKERS_OWN:
+            return
+        self._step.answered.add(event.order.client_order_id)
+        self._step.unanswered.discard(event.order.client_order_id)
+        if event.kind != "trade" or event.trade is None or not event.trade.aggressor:
             return
         due_ns = self._step.due_ns.pop(event.order.client_order_id, None)
         if due_ns is not None:
