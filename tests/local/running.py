@@ -28,7 +28,7 @@ from mybroker.testing.hosting import host
 
 ROOT = Path(__file__).parents[2]
 REAL_SERVICES = ("b3_matcher", "b3_order_entry", "b3_surveillance")
-WITHIN_S = 90.0
+WITHIN_S = 100.0
 POLL_S = 0.05
 BUSY_EXIT_CODE = 3
 
@@ -133,7 +133,14 @@ class Running:
         def running() -> bool:
             return self.is_running_well() and self.matcher("equities-0").get("owned", False)
 
-        until("the session runs", running)
+        try:
+            until("the session runs", running)
+        except AssertionError as late:
+            processes = self.status()["processes"]
+            missing = {name: facts for name, facts in processes.items() if not facts["ready"]}
+            raise AssertionError(
+                f"{late}; not ready: {missing or processes.keys()}; told: {self._told.read_text()[-800:]}"
+            ) from None
 
     def assert_alive(self) -> None:
         if self.process.poll() is not None:
