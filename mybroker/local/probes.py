@@ -81,6 +81,7 @@ class Probes:
             shard=shard,
             phase=Phase(state["phase"]) if known is not None else None,
             business_date=state.get("business_date"),
+            at_ns=state.get("at_ns"),
             epoch=state.get("epoch"),
             seq=state.get("seq"),
             snapshot_seq=state.get("snapshot_seq"),
