@@ -95,8 +95,11 @@ def first_to_saturate(span: CpuSpan, cores: int) -> str:
     A program that has all of one core cannot do more, being one thread where it matters; otherwise, where the cores
     were all busy, it is the machine, and the greatest users are named; otherwise something waited for something.
     """
-    full_core_percent, full_machine_percent = 90, 92
+    full_core_percent, full_machine_percent, others_percent_told = 90, 92, 25
     greatest = [f"{share.name} {span.percent_of_core(share.used_ms)} %" for share in span.shares[:3]]
+    others_percent = span.percent_of_core(span.others_ms)
+    if others_percent >= others_percent_told:
+        greatest.insert(0, f"programs that are not ours {others_percent} %")
     if span.shares and span.percent_of_core(span.shares[0].used_ms) >= full_core_percent:
         return f"one core of {span.shares[0].name}"
     total_ms = span.others_ms + sum(share.used_ms for share in span.shares)

@@ -132,7 +132,7 @@ def test_processor_time_is_told_by_program_and_the_rest_is_others():
     [
         ({"orders": 950, "wallet": 300}, 1_400, "one core of orders"),
         ({"orders": 800, "wallet": 700, "kafka": 300, "feed": 100}, 1_990, "the machine's 2 cores"),
-        ({"orders": 400, "wallet": 300}, 1_950, "the machine's 2 cores"),
+        ({"orders": 400, "wallet": 300}, 1_950, "the machine's 2 cores, most of it programs that are not ours 125 %"),
         ({"orders": 400, "wallet": 300}, 900, "not the processor"),
         ({}, 0, "not the processor"),
     ],
