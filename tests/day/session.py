@@ -44,6 +44,7 @@ class DaySession:
         self.manifest = manifest
         self.journal = base / "clients.jsonl"
         self._child = child
+        self._speed = 1
         self.folder = SessionFolder(base, key)
 
     @property
@@ -67,14 +68,18 @@ class DaySession:
         await self.until(f"phase {' or '.join(phases)}", lambda: self.status().get("phase") in phases, within_s)
 
     async def until_ready(self) -> None:
-        """Wait until every process answers and the day has begun."""
+        """Wait until the day has begun and every process answers; the clock stands from the pre-open on.
+
+        `clients` lets it go on: how long this machine takes to start everything is not what is tested.
+        """
+        await self.until_phase("PreOpen", "Open", within_s=READY_WITHIN_S)
+        self._speed = self.status()["clock"]["speed"] or self._speed
+        self.move_clock(0)
 
         def ready() -> bool:
-            status = self.status()
-            processes = status.get("processes", {})
-            return status.get("phase") in ("PreOpen", "Open") and all(p["ready"] for p in processes.values())
+            return all(process["ready"] for process in self.status().get("processes", {"": {"ready": False}}).values())
 
-        await self.until("a market that is ready", ready, READY_WITHIN_S)
+        await self.until("every process to be ready", ready, READY_WITHIN_S)
 
     def status(self) -> dict[str, Any]:
         """Ask the control door; an empty answer while it is not there."""
@@ -122,9 +127,8 @@ class DaySession:
         """Have clients trade while inside; afterwards they have heard their last events."""
         record = self.record
         assert record is not None and record.gateway_url, "clients come once the gateway is there"
-        market = self.status()["markets"]
         tickers = tuple(dict.fromkeys(self._tickers()))
-        assert market and tickers, "a market that is open has instruments"
+        assert tickers, "a market that is open has instruments"
         load = Load(
             LoadOptions(
                 base_url=record.gateway_url,
@@ -137,13 +141,10 @@ class DaySession:
                 orders_per_second=orders_per_second,
             )
         )
-        # The day waits for its clients: how long a registration takes is not what is tested.
-        speed = self.status()["clock"]["speed"]
-        self.move_clock(0)
         trading = asyncio.create_task(load.run())
         try:
             await self.until("clients that are registered", load.trading.is_set, READY_WITHIN_S)
-            self.move_clock(speed)
+            self.move_clock(self._speed)
             yield load
             load.stop()
             await trading

@@ -27,8 +27,9 @@ pytestmark = [pytest.mark.engines, pytest.mark.timeout(240)]
 US = "MYBROKER"
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EngineAlone]:
+    """A broker of each test's own: a log that was damaged on purpose stops every reader that follows all sessions."""
     kafka = kafka_alone(tmp_path_factory.mktemp("kafka"))
     yield kafka
     kafka.stop()
@@ -61,7 +62,7 @@ def audited(market: KafkaMarket, folder: Path) -> tuple[ExchangeView, list[Check
 def order(number: int, side: Side) -> PlaceOrder:
     return PlaceOrder(
         participant=US,
-        account="100001",
+        account="100001" if side is Side.BUY else "100002",  # nobody trades with himself
         order_id=f"o{number}",
         ticker="PETR4",
         side=side,
@@ -83,11 +84,11 @@ def traded(market: KafkaMarket, matcher: Service, orders: list[PlaceOrder]) -> N
 
 
 def test_a_snapshot_before_its_frames_loses_frames_and_the_audit_says_where(market_named, tmp_path: Path):
-    right = market_named("right")
+    right = market_named("snapshotright")
     right.come_to_rest(snapshot_before_its_frames(right, "snapshots_before_delivery", None))
     assert [check.first for check in audited(right, tmp_path / "r")[1] if not check.ok] == []
 
-    wrong = market_named("wrong")
+    wrong = market_named("snapshotwrong")
     snapshot_before_its_frames(wrong, "naive", "trusting")
     frames, _, numbered, _ = audited(wrong, tmp_path / "w")[1]
     assert "expected a log without a gap" in frames.first[0]
@@ -95,13 +96,13 @@ def test_a_snapshot_before_its_frames_loses_frames_and_the_audit_says_where(mark
 
 
 def test_an_order_appended_twice_is_taken_once_and_without_that_the_audit_says_so(market_named, tmp_path: Path):
-    right = market_named("right")
+    right = market_named("twiceright")
     traded(right, right.matcher(), flow(twice=True))
     view, checks = audited(right, tmp_path / "r")
     assert [check.first for check in checks if not check.ok] == []
     assert (len(view.orders), view.trades) == (40, 20)
 
-    wrong = market_named("wrong")
+    wrong = market_named("twicewrong")
     saboteur = wrong.service(
         "tests.saboteurs.processes", "matcher_that_hears_twice", MYBROKER_MARKET="equities", MYBROKER_SHARD="0"
     )

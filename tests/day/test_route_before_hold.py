@@ -1,0 +1,44 @@
+"""An order that is routed before its hold shows, when broker_orders dies in between; held first, it does not.
+
+broker_orders has the fault built in behind an environment variable, so that the point of death lies exactly between
+the two steps. The clock is left paused in the opening call: what matters is what is held, not what trades.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import pytest
+
+from mybroker.testing.day_manifest import short_day
+from tests.day.session import DaySession, running_day
+
+pytestmark = pytest.mark.day
+
+DIES = {"MYBROKER_KILL_AT": "orders.routed:6"}
+FAULT = {"MYBROKER_FAULT": "orders.route_before_hold"}
+DEATHS = 2
+HELD = "every order at the exchange was held for"
+
+
+async def trade_while_orders_dies(day: DaySession) -> dict[str, str]:
+    """Let clients trade until broker_orders died a few times, then audit; returns what is red."""
+    await day.until_ready()
+    async with day.clients(seed=3, clients=3):
+        await day.until(
+            f"{DEATHS} deaths of broker/orders", lambda: day.restarts().get("broker/orders", 0) >= DEATHS, within_s=180
+        )
+    outcome = await day.prove()
+    assert {check.name: check.compared for check in outcome.checks}[HELD] > 5
+    return {check.name: check.first[0] for check in outcome.checks if not check.ok}
+
+
+@pytest.mark.parametrize("fault", [False, True], ids=["held first", "routed first"])
+async def test_routing_before_holding_is_what_the_audit_finds(fault: bool):
+    env = {"broker/orders": DIES | (FAULT if fault else {})}
+    async with running_day(partial(short_day, speed=6, noise_traders=2), env=env) as day:
+        red = await trade_while_orders_dies(day)
+    if fault:
+        assert "it is at the exchange, nothing was ever held for it" in red[HELD]
+    else:
+        assert red == {}
