@@ -1,6 +1,7 @@
 """One contract for both routes of the door, on real engines: what is sent arrives in order, and again until acked."""
 
 import asyncio
+import time
 import uuid
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from mybroker.runtime.door import Delivery, DoorClient, DoorServer
 from mybroker.runtime.door_kafka import AckWindow, KafkaDoorClient, KafkaDoorServer
 from mybroker.runtime.door_rabbit import RabbitDoorClient, RabbitDoorServer
 from mybroker.runtime.kafka import Record
-from mybroker.runtime.rabbit import RabbitLink, Unroutable, request_queue_spec
+from mybroker.runtime.rabbit import QUEUE_SETTLED_S, RabbitLink, Unroutable, request_queue_spec
 from mybroker.runtime.telemetry import tracing
 
 WINDOWS = [
@@ -197,9 +198,8 @@ async def test_participants_hear_only_what_is_theirs(route: Route) -> None:
 
 
 async def test_a_killed_engine_loses_nothing_that_was_confirmed(route: Route) -> None:
-    if route.name == "rabbit":
-        pytest.skip("FAILS on RabbitMQ: the report queue has no leader after the kill; see the limit in runtime.rabbit")
     client, server = await route.client(), await route.server()
+    declared_s = time.monotonic()
     heard: list[str] = []
 
     async def serve() -> None:
@@ -213,6 +213,8 @@ async def test_a_killed_engine_loses_nothing_that_was_confirmed(route: Route) ->
     assert await take(replies, 1) == [route.heartbeat(8)]
     await client.send_all([route.request(f"before {n}") for n in range(50)])
     engine = "kafka" if route.name == "kafka" else "rabbit"
+    if engine == "rabbit":  # a queue that is younger does not survive a kill of its broker: see runtime.rabbit
+        await until(lambda: time.monotonic() - declared_s > QUEUE_SETTLED_S)
     route.engines.kill(engine)
     during = asyncio.create_task(client.send_all([route.request(f"during {n}") for n in range(50)]))
     await asyncio.sleep(0)

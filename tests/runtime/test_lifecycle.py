@@ -107,7 +107,8 @@ def test_a_wrong_environment_ends_with_one_clear_line() -> None:
     with program('run_service("test", None)', MYBROKER_SESSION="No") as process:
         output, _ = process.communicate(timeout=10)
         assert process.returncode == 1
-        assert output == "test: MYBROKER_SESSION: expected a name of a-z, 0-9, _ and hyphens, at most 40 long, given 'No'\n"
+        expected = "expected a name of a-z, 0-9, _ and hyphens, at most 40 long, given 'No'"
+        assert output == f"test: MYBROKER_SESSION: {expected}\n"
 
 
 def test_a_failpoint_kills_at_the_passing_it_was_told() -> None:
