@@ -55,4 +55,6 @@ def test_a_quote_is_stale_by_its_source_or_by_its_age(given, age_ms, stale):
 
 
 def test_a_quote_from_a_clock_ahead_of_ours_is_not_of_negative_age():
-    assert show(quote(received_at=ELEVEN_IN_UTC), now_ns=parse_instant_ns(TEN)).age_ms == 0
+    now_ns = parse_instant_ns(TEN)
+    assert now_ns is not None
+    assert show(quote(received_at=ELEVEN_IN_UTC), now_ns=now_ns).age_ms == 0

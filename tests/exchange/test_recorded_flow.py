@@ -10,8 +10,8 @@ from mybroker.contracts.commands import InstrumentConfig
 from mybroker.contracts.events import TradeExecuted
 from mybroker.domain.order import SelfTradePrevention
 from mybroker.domain.rules import Rules
-from tests.exchange.desk import Desk
 from mybroker.testing.recorded_flow import TICKER, commands_of, trades_of
+from tests.exchange.desk import Desk
 
 COMMANDS = 200_000
 

@@ -2,6 +2,7 @@
 
 import random
 from dataclasses import dataclass, field
+from typing import Any
 
 import msgspec
 
@@ -30,9 +31,9 @@ class FrameMaker:
     def __init__(self, seed, tickers=("PETR4", "VALE3")):
         self.random = random.Random(seed)
         self.tickers = tickers
-        self.orders = {ticker: {} for ticker in tickers}
+        self.orders: dict[str, dict[int, tuple[Any, int | None, int]]] = {ticker: {} for ticker in tickers}
         self.book_seq = dict.fromkeys(tickers, 0)
-        self.trades = {ticker: [] for ticker in tickers}
+        self.trades: dict[str, list[Any]] = {ticker: [] for ticker in tickers}
         self.frames = []
         self.digest = "0" * 32
         self.entries = 0
@@ -143,7 +144,7 @@ class FrameMaker:
 
     def naive_levels(self, ticker):
         """{(side, price text): (quantity, orders)}, by adding up every order."""
-        levels = {}
+        levels: dict[tuple[str, str], tuple[int, int]] = {}
         for side, price, quantity in self.orders[ticker].values():
             key = (side, "market" if price is None else f"{price // 100}.{price % 100:02d}")
             had = levels.get(key, (0, 0))

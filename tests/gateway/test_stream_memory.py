@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from typing import cast
 
 import msgspec
 import pytest
@@ -10,6 +11,7 @@ from mybroker.contracts.feed import Subscribe, Subscribed, Trade, Unsubscribe
 from mybroker.contracts.http_broker import EventList, PrivateEvent
 from mybroker.contracts.http_gateway import EventMessage, EventsFrom
 from mybroker.domain.order import Aggressor
+from mybroker.runtime.http_client import HttpClient
 from mybroker.runtime.kafka import Record
 from mybroker.runtime.problem import Problem, Unavailable
 from services.broker_gateway.feed_link import FeedMemory
@@ -116,7 +118,7 @@ async def test_private_events_have_no_gap_and_no_repetition(seed, monkeypatch):
     async def send(message):
         heard.append(message)
 
-    events = PrivateEvents(orders, wakeups, "100001", lambda: "token")
+    events = PrivateEvents(cast(HttpClient, orders), wakeups, "100001", lambda: "token")
     task = asyncio.create_task(events.run(12, send))
     for _ in range(60):
         orders.newest += orders.random.randrange(3)
@@ -139,7 +141,7 @@ async def test_without_a_number_events_begin_after_the_newest():
     async def send(message):
         heard.append(message)
 
-    task = asyncio.create_task(PrivateEvents(orders, wakeups, "1", lambda: "token").run(None, send))
+    task = asyncio.create_task(PrivateEvents(cast(HttpClient, orders), wakeups, "1", lambda: "token").run(None, send))
     await until(lambda: heard)
     orders.newest = 41
     await wakeups.heard([record_of("1")])
@@ -158,4 +160,4 @@ async def test_an_ended_token_ends_the_events_with_its_reason():
         pass
 
     with pytest.raises(Problem, match="token_expired"):
-        await PrivateEvents(Refusing(), Wakeups("unused"), "1", lambda: "token").run(3, send)
+        await PrivateEvents(cast(HttpClient, Refusing()), Wakeups("unused"), "1", lambda: "token").run(3, send)

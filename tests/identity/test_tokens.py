@@ -1,5 +1,7 @@
 """Access tokens: signed by identity, verified offline by everyone else."""
 
+from typing import Any
+
 import msgspec
 import pytest
 from joserfc import jwt
@@ -73,8 +75,8 @@ async def test_a_token_is_verified_once_and_remembered(identity, verifier):
 
 
 def forged(identity, **changes):
-    claims = {"iss": "mybroker-identity", "aud": "mybroker", "sub": "u1", "account": "1", "scope": "read trade"}
-    claims |= {"exp": NOW_S + 600}
+    claims: dict[str, Any] = {"iss": "mybroker-identity", "aud": "mybroker", "sub": "u1", "account": "1"}
+    claims |= {"scope": "read trade", "exp": NOW_S + 600}
     header = {"alg": "ES256", "kid": changes.pop("kid")}
     return jwt.encode(header, claims | changes, changes.pop("key", None) or ECKey.generate_key("P-256", private=True))
 
