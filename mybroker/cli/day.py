@@ -126,11 +126,8 @@ def _run(manifest: DayManifest, base: Path, options: DayOptions, screen: Screen)
 
 def _environ() -> dict[str, str]:
     """Return our environment without addresses of engines: a day has its own."""
-    return {
-        name: value
-        for name, value in os.environ.items()
-        if not (name.startswith("MYBROKER_") and name.endswith("_URL"))
-    }
+    given = {n: value for n, value in os.environ.items() if not (n.startswith("MYBROKER_") and n.endswith("_URL"))}
+    return {"MYBROKER_OPENING_CASH_CENTS": str(OPENING_CASH_CENTS), **given}
 
 
 class _Day:
