@@ -30,7 +30,6 @@ from services.broker_orders.wallet_client import WALLET, WalletClient
 from services.broker_orders.wallet_events import WalletEventsHandler
 
 SERVICE = "broker_orders"
-FAULT_ROUTE_BEFORE_HOLD = "orders.route_before_hold"
 
 _TOPICS = {spec.name: spec for spec in topics.SHARED_TOPICS}
 
@@ -130,7 +129,6 @@ def _intake(
         clock=context.clock,
         ids=context.ids,
         door_is_silent=lambda: replies.door_is_silent,
-        route_before_hold=settings.text("MYBROKER_FAULT", "none") == FAULT_ROUTE_BEFORE_HOLD,
     )
 
 

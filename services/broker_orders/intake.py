@@ -61,9 +61,7 @@ class Intake:
         clock: Clock,
         ids: IdSource,
         door_is_silent: Callable[[], bool],
-        route_before_hold: bool = False,
     ) -> None:
-        """`route_before_hold` is a fault for tests: the order goes out first, and a kill in between must show."""
         self._desk = desk
         self._reads = reads
         self._store = store
@@ -73,7 +71,6 @@ class Intake:
         self._clock = clock
         self._ids = ids
         self._door_is_silent = door_is_silent
-        self._route_before_hold = route_before_hold
         self._instruments = shipped_catalogue()
 
     def session_now_ns(self, session_key: str) -> int:
@@ -191,8 +188,6 @@ class Intake:
         return Placed(order=first, new=False)
 
     async def _hold_and_route(self, order: Order) -> Order:
-        if self._route_before_hold:
-            await self._route(order)
         refusal = await self._hold(
             order, revision=1, quantity_shares=order.quantity_shares, price_ticks=order.hold_price_ticks or 0
         )

@@ -1,7 +1,7 @@
 """An order that is routed before its hold shows, when broker_orders dies in between; held first, it does not.
 
-broker_orders has the fault built in behind an environment variable, so that the point of death lies exactly between
-the two steps. The clock is left paused in the opening call: what matters is what is held, not what trades.
+The fault is a module of the tests' own around broker_orders, so that the point of death lies exactly between the two
+steps. The clock is left paused in the opening call: what matters is what is held, not what trades.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.day
 
 DIES = {"MYBROKER_KILL_AT": "orders.routed:5"}
 """With the fault an order passes this point twice, before its hold and after: the fifth passing is before one."""
-FAULT = {"MYBROKER_FAULT": "orders.route_before_hold"}
+FAULT = {"broker/orders": "tests.saboteurs.orders_that_route_first"}
 DEATHS = 3
 HELD = "every order at the exchange was held for"
 
@@ -37,8 +37,8 @@ async def trade_while_orders_dies(day: DaySession) -> dict[str, str]:
 
 @pytest.mark.parametrize("fault", [False, True], ids=["held first", "routed first"])
 async def test_routing_before_holding_is_what_the_audit_finds(fault: bool):
-    env = {"broker/orders": DIES | (FAULT if fault else {})}
-    async with running_day(partial(short_day, speed=6, noise_traders=2), env=env) as day:
+    manifest = partial(short_day, speed=6, noise_traders=2)
+    async with running_day(manifest, env={"broker/orders": DIES}, modules=FAULT if fault else {}) as day:
         red = await trade_while_orders_dies(day)
     if fault:
         assert "it is at the exchange, nothing was ever held for it" in red[HELD]
