@@ -17,6 +17,7 @@ from collections.abc import Sequence
 
 from bench import machine
 from bench.report import Options, Result, as_document, render
+from mybroker.cli.failure import Failure
 
 PROGRAMS = {
     "engine": "commands a second through the matching engine alone",
@@ -55,7 +56,7 @@ def _run(names: Sequence[str], options: Options, *, as_json: bool) -> int:
         quiet = machine.is_quiet()
         try:
             result: Result = importlib.import_module(f"bench.{name}").run(options)
-        except (RuntimeError, TimeoutError, OSError) as error:
+        except (RuntimeError, TimeoutError, OSError, Failure) as error:
             failed += 1
             print(f"bench {name}: could not be measured: {error}", file=sys.stderr, flush=True)
             continue

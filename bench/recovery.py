@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sys
 import time
 from collections.abc import Sequence
 
@@ -63,6 +64,7 @@ async def _kill_repeatedly(session: UpSession, wallet: Client, reader: LogReader
                 frame_ns, trade_ns = await _kill_once(session, reader)
                 frames_ns.append(frame_ns)
                 trades_ns.append(trade_ns)
+                print(f"bench recovery: traded {ms_text(trade_ns)} ms after the kill", file=sys.stderr, flush=True)
         finally:
             load.cancel()
             await asyncio.gather(load, return_exceptions=True)

@@ -41,6 +41,7 @@ SHARES_EACH = 1_000_000
 IN_FLIGHT_MAX = 2_000
 CONNECTIONS_MAX = 256
 PRICES_EVERY_S = 0.5
+PRICES_WITHIN_S = 5.0
 HEARD_WITHIN_S = 30.0
 QUIET_S = 1.0
 POLL_S = 0.05
@@ -87,6 +88,7 @@ class Traffic:
 
     def __init__(self, http: aiohttp.ClientSession, base_url: str, session_key: str) -> None:
         self.phase = ""
+        self.disconnections = 0
         self._http = http
         self._base_url = base_url
         self._session_key = session_key
@@ -182,7 +184,16 @@ class Traffic:
             self._step.trades[event.trade.trade_id] = due_ns
 
     async def hear_public(self) -> None:
-        """Note when each public trade came, until cancelled."""
+        """Note when each public trade came, until cancelled; a connection that ends is opened again and counted."""
+        while True:
+            try:
+                await self._hear_public_once()
+            except (aiohttp.ClientError, TimeoutError, OSError):
+                pass
+            self.disconnections += 1
+            await asyncio.sleep(PRICES_EVERY_S)
+
+    async def _hear_public_once(self) -> None:
         url = self._base_url.replace("http", "ws", 1) + "/api/v1/stream"
         async with self._http.ws_connect(url, heartbeat=10, max_msg_size=MESSAGE_BYTES_MAX) as socket:
             await socket.send_json(
@@ -196,13 +207,15 @@ class Traffic:
                         self._public_heard_ns.setdefault(trade.trade_id, now_ns)
 
     async def follow_prices(self) -> None:
-        """Keep the middle of each market up to date, until cancelled."""
+        """Keep the middle of each market up to date, until cancelled; what does not answer leaves the last one."""
+        url, query = f"{self._base_url}/api/v1/state", {"session": self._session_key}
         while True:
-            async with self._http.get(
-                f"{self._base_url}/api/v1/state", params={"session": self._session_key}
-            ) as response:
-                if response.status == 200:
-                    self._take_prices(await response.json())
+            try:
+                async with asyncio.timeout(PRICES_WITHIN_S), self._http.get(url, params=query) as response:
+                    if response.status == 200:
+                        self._take_prices(await response.json())
+            except (aiohttp.ClientError, TimeoutError, OSError):
+                self.disconnections += 1
             await asyncio.sleep(PRICES_EVERY_S)
 
     def _take_prices(self, state: dict[str, Any]) -> None:

@@ -9,7 +9,7 @@ import pytest
 from bench.latency import ms_text, percentile, summarise
 from bench.machine import cpu_span, first_to_saturate
 from bench.open_loop import Sent
-from bench.orders import achieved_per_second, is_saturated
+from bench.orders import Measured, achieved_per_second, why_saturated
 from bench.report import Result, as_document, per_second, render
 from bench.traffic import Step
 
@@ -81,32 +81,52 @@ def test_a_rate_is_whole_and_rounded_down(count: int, took_ns: int, rate: int):
 
 
 def step_of(
-    rate: int, seconds: int, *, acknowledged: int, last_ms: int, latency_ms: int = 10, held_back: int = 0
+    rate: int,
+    seconds: int,
+    *,
+    acknowledged: int,
+    last_ms: int,
+    latency_ms: int = 10,
+    trade_ms: int = 20,
+    held_back: int = 0,
 ) -> Step:
     """A step whose acknowledged orders all took the same time; the last answer came `last_ms` after the start."""
     step = Step(rate_per_second=rate)
     planned = rate * seconds
     step.sent = Sent(started_ns=SECOND, ended_ns=SECOND, sent=planned - held_back, held_back=held_back, late_ns_max=0)
     step.acknowledged_ns = [latency_ms * MS] * acknowledged
+    step.traded_ns = [trade_ms * MS] * (acknowledged // 2)
     step.last_acknowledged_at_ns = SECOND + last_ms * MS
     return step
 
 
 @pytest.mark.parametrize(
-    ("step", "achieved", "saturated"),
+    ("step", "achieved", "why"),
     [
-        (step_of(100, 10, acknowledged=1_000, last_ms=9_995), 100, False),
-        (step_of(100, 10, acknowledged=950, last_ms=9_995), 95, False),
-        (step_of(100, 10, acknowledged=949, last_ms=9_995), 94, True),
-        (step_of(100, 10, acknowledged=1_000, last_ms=12_500), 80, True),
-        (step_of(100, 10, acknowledged=1_000, last_ms=9_995, latency_ms=1_000), 100, False),
-        (step_of(100, 10, acknowledged=1_000, last_ms=9_995, latency_ms=1_001), 100, True),
-        (step_of(100, 10, acknowledged=500, last_ms=9_995, held_back=500), 50, True),
-        (step_of(100, 10, acknowledged=0, last_ms=0), 0, True),
+        (step_of(100, 10, acknowledged=1_000, last_ms=9_995), 100, None),
+        (step_of(100, 10, acknowledged=950, last_ms=9_995), 95, None),
+        (step_of(100, 10, acknowledged=949, last_ms=9_995), 94, "less than 95 %"),
+        (step_of(100, 10, acknowledged=1_000, last_ms=12_500), 80, "less than 95 %"),
+        (step_of(100, 10, acknowledged=1_000, last_ms=9_995, latency_ms=1_000), 100, None),
+        (step_of(100, 10, acknowledged=1_000, last_ms=9_995, latency_ms=1_001), 100, "acknowledgement p99"),
+        (step_of(100, 10, acknowledged=1_000, last_ms=9_995, trade_ms=1_001), 100, "order to trade p99"),
+        (step_of(100, 10, acknowledged=500, last_ms=9_995, held_back=500), 50, "less than 95 %"),
+        (step_of(100, 10, acknowledged=0, last_ms=0), 0, "less than 95 %"),
+        (step_of(10, 10, acknowledged=100, last_ms=10_400), 9, None),
     ],
 )
-def test_a_step_is_saturated_when_less_or_later_comes_than_was_offered(step: Step, achieved: int, saturated: bool):
-    assert (achieved_per_second(step), is_saturated(step)) == (achieved, saturated)
+def test_a_step_is_saturated_when_less_or_later_comes_than_was_offered(step: Step, achieved: int, why: str | None):
+    assert achieved_per_second(step) == achieved
+    said = why_saturated(step)
+    assert said is None if why is None else said is not None and said.startswith(why)
+
+
+def test_an_order_costs_what_is_used_above_the_idle_session():
+    idle = cpu_span({}, {"kafka": 1_000, "orders": 500}, took_ms=5_000, machine_ms=1_500)
+    cpu = cpu_span({}, {"kafka": 3_000, "orders": 3_500, "wallet": 500}, took_ms=10_000, machine_ms=9_000)
+    measured = Measured(step=step_of(100, 10, acknowledged=1_000, last_ms=9_995), cpu=cpu, idle=idle)
+
+    assert measured.cpu_ms_per_order == "4.0"
 
 
 def test_processor_time_is_told_by_program_and_the_rest_is_others():
