@@ -182,6 +182,8 @@ class Blotter:
             return Result(order=None, refusal=RejectReason.UNKNOWN_ORDER)
         if order.done:
             return Result(order=order, refusal=RejectReason.TOO_LATE)
+        if self._asked_before(order, asked):
+            return Result(order=order)
         if order.pending is not None or not order.accepted:
             return Result(order=order, refusal=RejectReason.REPLACE_PENDING)
         if asked.price_ticks is not None and order.price_ticks is None:
@@ -213,6 +215,12 @@ class Blotter:
         if not self._reserved(order, asked.revision):
             return Result(order=order)
         return Result(order=self._give_up_replace(order, asked.reason, asked.at_ns), changed=True)
+
+    def _asked_before(self, order: Order, asked: AskReplace) -> bool:
+        """Say whether the same terms are reserved and not sent: a repeat goes on from there, as a repeated order does."""
+        terms = (order.pending_quantity_shares, order.pending_price_ticks)
+        reserved = order.pending is Pending.REPLACE and not order.pending_routed
+        return reserved and terms == (asked.quantity_shares, asked.price_ticks)
 
     def _reserved(self, order: Order, revision: int) -> bool:
         return order.pending is Pending.REPLACE and not order.pending_routed and order.pending_revision == revision

@@ -229,8 +229,14 @@ def test_a_replace_goes_out_only_after_it_is_held_for_and_another_waits_for_its_
     ask = AskReplace(order_id="o1", account="ana", quantity_shares=400, price_ticks=None, at_ns=2)
     assert desk.decide(ask).refusal is None
     assert desk.commands == []
-    assert desk.decide(ask).refusal is RejectReason.REPLACE_PENDING
+    other = AskReplace(order_id="o1", account="ana", quantity_shares=500, price_ticks=None, at_ns=2)
+    assert desk.decide(other).refusal is RejectReason.REPLACE_PENDING
+    again = desk.decide(ask)
+    assert again.refusal is None
+    assert again.order is not None
+    assert again.order.pending_revision == 2, "a repeat goes on from what is reserved, with no revision of its own"
     desk.decide(RouteReplace(order_id="o1", revision=2, at_ns=3))
+    assert desk.decide(ask).refusal is RejectReason.REPLACE_PENDING, "sent: its answer is awaited"
     ((_, command),) = desk.commands
     assert isinstance(command, ReplaceOrder)
     assert (command.quantity_shares, command.revision) == (400, 2)
