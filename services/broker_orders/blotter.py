@@ -217,7 +217,7 @@ class Blotter:
         return Result(order=self._give_up_replace(order, asked.reason, asked.at_ns), changed=True)
 
     def _asked_before(self, order: Order, asked: AskReplace) -> bool:
-        """Say whether the same terms are reserved and not sent: a repeat goes on from there, as a repeated order does."""
+        """Say whether the same terms are reserved and not sent: a repeat goes on from there."""
         terms = (order.pending_quantity_shares, order.pending_price_ticks)
         reserved = order.pending is Pending.REPLACE and not order.pending_routed
         return reserved and terms == (asked.quantity_shares, asked.price_ticks)
