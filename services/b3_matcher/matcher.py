@@ -29,7 +29,7 @@ from mybroker.runtime.logging import get_logger
 from mybroker.runtime.telemetry import TRACEPARENT, counter, gauge, histogram
 from services.b3_matcher.books import BookPublisher
 from services.b3_matcher.duties import Appended, next_duty_wall_ns, owed
-from services.b3_matcher.engine.engine import ENGINE_VERSION, Engine
+from services.b3_matcher.engine.engine import ENGINE_VERSION
 from services.b3_matcher.recovery import (
     NEW_DAY_HINT,
     Diverged,
@@ -360,13 +360,7 @@ class Matcher:
         progress.phase = engine.phase(None).value
         progress.business_date = engine.business_date
         if engine.is_closed != bool(progress.closing_price_ticks):
-            progress.closing_price_ticks = _closing_prices(engine) if engine.is_closed else {}
-
-
-def _closing_prices(engine: Engine) -> dict[str, int]:
-    views = {ticker: engine.book(ticker) for ticker in engine.tickers}
-    prices = {ticker: view.last_price_ticks or view.reference_price_ticks for ticker, view in views.items()}
-    return {ticker: price_ticks for ticker, price_ticks in prices.items() if price_ticks is not None}
+            progress.closing_price_ticks = engine.closing_prices if engine.is_closed else {}
 
 
 def _placed(header: SnapshotHeader, event_offset: int) -> SnapshotHeader:
