@@ -11,6 +11,9 @@ from enum import StrEnum
 class Phase(StrEnum):
     """A market's (or one instrument's) trading phase."""
 
+    # An enum's own hash is a Python function; membership is asked several times for each command.
+    __hash__ = str.__hash__
+
     CLOSED = "closed"
     PRE_OPEN = "pre_open"
     OPEN = "open"

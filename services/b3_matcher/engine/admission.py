@@ -177,9 +177,11 @@ def refusal_of_cancel(order: Order) -> RejectReason | None:
 
 def refusal_of_replace_shape(command: ReplaceOrder) -> RejectReason | None:
     """Check what can be said of a replace alone."""
-    reason = _refusal_of_prices((command.price_ticks, command.protection_price_ticks))
-    if reason is not None:
-        return reason
+    price, protection = command.price_ticks, command.protection_price_ticks
+    if protection is not None or (price is not None and not 0 < price <= PRICE_TICKS_MAX):
+        reason = _refusal_of_prices((price, protection))
+        if reason is not None:
+            return reason
     if command.quantity_shares is not None and command.quantity_shares <= 0:
         return RejectReason.QUANTITY_NOT_POSITIVE
     return None

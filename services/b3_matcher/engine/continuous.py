@@ -95,10 +95,11 @@ def trade_and_settle_the_rest(state: State, order: Order) -> None:
     stopped = match(state, order)
     if order.leaves == 0:
         return
-    if isinstance(stopped, StatusReason):
-        _go_to_auction(state, order, stopped)
-    elif stopped is not None:
-        trading.cancel_rest(state, order, stopped)
+    if stopped is not None:
+        if isinstance(stopped, StatusReason):
+            _go_to_auction(state, order, stopped)
+        else:
+            trading.cancel_rest(state, order, stopped)
     elif order.tif is _IOC:
         trading.cancel_rest(state, order, CancelReason.IOC_REMAINDER)
     elif order.price is not None:

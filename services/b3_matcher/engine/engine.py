@@ -55,7 +55,8 @@ class Engine:
         except Exception as error:  # noqa: BLE001 - a bug stops one instrument, never the market
             state.undo(mark)
             quarantine(state, self._instrument_of(command), command, error)
-        if state.phase_changed or (offset + 1) % max(1, state.rules.hash_every_commands) == 0:
+        hash_every = state.rules.hash_every_commands
+        if state.phase_changed or hash_every < 2 or (offset + 1) % hash_every == 0:
             state.out.append(StateHashed(state_hash=self.state_hash()))
         elif len(state.journal) > JOURNAL_LENGTH_MAX:
             fold(state)

@@ -184,12 +184,14 @@ def _apply_replace(state: State, command: ReplaceOrder, order: Order) -> None:
     price = order.price if command.price_ticks is None else command.price_ticks
     quantity = order.quantity if command.quantity_shares is None else command.quantity_shares
     tif = order.tif if command.time_in_force is None else command.time_in_force
+    in_call = instrument.phase in CALL_PHASES
     if quantity <= order.cum:
         trading.cancel_rest(state, order, CancelReason.REPLACED_TO_FILLED)
     elif price == order.price and tif is order.tif and quantity <= order.quantity:
         _keep_place(state, command, order, quantity)
     else:
-        where, given = order.state, trading.allotted(instrument, order)
+        where = order.state
+        given = trading.allotted(instrument, order) if in_call else []
         trading.take_out(state, order)
         order.price = price
         order.tif = tif
@@ -204,9 +206,9 @@ def _apply_replace(state: State, command: ReplaceOrder, order: Order) -> None:
             continuous.trade_and_settle_the_rest(state, order)
         else:
             trading.rest(state, order)
-            if trading.allotted(instrument, order) != given:
+            if in_call and trading.allotted(instrument, order) != given:
                 instrument.call_changed_ns = state.market.now_ns
-    if instrument.phase in CALL_PHASES:
+    if in_call:
         trading.update_theoretical(state, instrument)
 
 

@@ -59,11 +59,10 @@ def rest(state: State, order: Order) -> None:
     order.state = RESTING
     state.live_orders += 1
     (instrument.bids if order.side is _BUY else instrument.asks).add(order)
-    if order.display is None:
-        show(state, order, order.leaves)
-    else:
-        order.shown = min(order.display, order.leaves)
-        show(state, order, order.shown)
+    shown = order.leaves
+    if order.display is not None:
+        order.shown = shown = min(order.display, shown)
+    show(state, order, shown)
 
 
 def visible_shares(order: Order) -> int:
