@@ -250,7 +250,7 @@ class BandsChanged:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BreakerTripped:
+class CircuitBreakerTripped:
     """The index fell to this level (1, 2, 3) of the circuit breaker: everything is halted.
 
     `by_index` False: another shard's trip was heard. `until_ns` None: until a supervisor's command.
@@ -361,7 +361,7 @@ Event = (
     | PhaseChanged
     | StatusChanged
     | BandsChanged
-    | BreakerTripped
+    | CircuitBreakerTripped
     | SessionConfigured
     | DayClosed
     | OwnerChanged
@@ -394,7 +394,7 @@ EVENT_KINDS: dict[str, type] = {
     "phase": PhaseChanged,
     "status": StatusChanged,
     "bands": BandsChanged,
-    "tripped": BreakerTripped,
+    "tripped": CircuitBreakerTripped,
     "configured": SessionConfigured,
     "day_closed": DayClosed,
     "owner": OwnerChanged,

@@ -110,12 +110,12 @@ class Rules:
     """How late a change must come to extend a call that was extended 0, 1, 2 … times."""
     extensions_max: int = 2
     protection_extensions_max: int = 3
-    breaker: bool = True
-    breaker_levels: tuple[tuple[int, int], ...] = ((1000, 1800), (1500, 3600), (2000, 0))
+    circuit_breaker: bool = True
+    circuit_breaker_levels: tuple[tuple[int, int], ...] = ((1000, 1800), (1500, 3600), (2000, 0))
     """(fall of the index in basis points, seconds of the halt; 0 halts until commanded), rising."""
-    breaker_quiet_seconds: int = 1800
+    circuit_breaker_quiet_seconds: int = 1800
     """The breaker does not trip in this last part of the day."""
-    breaker_call_seconds: int = 300
+    circuit_breaker_call_seconds: int = 300
     stop_beyond_last: bool = True
     """A stop must lie beyond the last trade on entry (B3's order types page); else it triggers at the next trade."""
     stop_triggers_max: int = 1000

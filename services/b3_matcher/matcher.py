@@ -23,6 +23,7 @@ from mybroker.contracts.commands import Command, SessionConfig, TakeOver
 from mybroker.contracts.directory import SessionClock
 from mybroker.contracts.events import Quarantined
 from mybroker.contracts.frames import COMMANDS, encode_frame
+from mybroker.domain.phase import Phase
 from mybroker.runtime.kafka import make_consumer, make_producer, poll_batch, read_from, watermarks
 from mybroker.runtime.lifecycle import die, passing
 from mybroker.runtime.logging import get_logger
@@ -357,7 +358,8 @@ class Matcher:
         progress.next_offset = shard.next_offset
         progress.epoch = engine.epoch
         progress.at_ns = engine.now_ns
-        progress.phase = engine.phase(None).value
+        # The plan may end or roll the day once the market is closed; a call that was extended is still to print.
+        progress.phase = (Phase.CLOSING_CALL if engine.calls_outlast_the_close else engine.phase(None)).value
         progress.business_date = engine.business_date
         if engine.is_closed != bool(progress.closing_price_ticks):
             progress.closing_price_ticks = engine.closing_prices if engine.is_closed else {}

@@ -312,7 +312,7 @@ def _say_of_market(event: e.Event) -> str:
         case e.StatusChanged():
             until = "" if event.until_ns is None else f" until {_clock(event.until_ns)}"
             return f"{event.reason}{until}"
-        case e.BreakerTripped():
+        case e.CircuitBreakerTripped():
             until = "" if event.until_ns is None else f" until {_clock(event.until_ns)}"
             return f"tripped {event.level}{until}"
         case e.DayClosed():

@@ -11,7 +11,7 @@ from mybroker.contracts import commands as c
 from mybroker.contracts import events as e
 from mybroker.domain.phase import Phase
 from mybroker.domain.rules import Rules
-from services.b3_matcher.engine.breaker import level_of
+from services.b3_matcher.engine.circuit_breaker import level_of
 from services.b3_matcher.engine.engine import Engine
 from tests.exchange.desk import PLAIN, Desk, config, play, seconds
 
@@ -32,7 +32,7 @@ def _desk(rules: Rules = PLAIN) -> Desk:
 )
 def test_the_levels_are_10_15_and_20_percent_of_the_previous_close(value: int, level: int):
     assert level_of(Rules(), value, 13_000_000) == level
-    assert level_of(Rules(breaker=False), value, 13_000_000) == 0
+    assert level_of(Rules(circuit_breaker=False), value, 13_000_000) == 0
     assert level_of(Rules(), value, 0) == 0, "no previous close, no level"
 
 
@@ -85,10 +85,10 @@ def test_the_owner_is_told_when_the_breaker_has_something_to_do():
 
 def test_a_shard_that_trips_says_so_and_a_trip_heard_twice_changes_nothing():
     first, second = _desk(), _desk()
-    (tripped,) = [x for x in _index(first) if isinstance(x, e.BreakerTripped)]
+    (tripped,) = [x for x in _index(first) if isinstance(x, e.CircuitBreakerTripped)]
     assert (tripped.day, tripped.level, tripped.by_index) == ("2026-11-23", 1, True)
     heard = second.do(c.Trip(day=tripped.day, level=tripped.level))
-    assert [(x.level, x.by_index) for x in heard if isinstance(x, e.BreakerTripped)] == [(1, False)]
+    assert [(x.level, x.by_index) for x in heard if isinstance(x, e.CircuitBreakerTripped)] == [(1, False)]
     assert second.engine.phase("PETR4") is Phase.HALTED
     before = second.engine.state_hash()
     for again in (
@@ -120,10 +120,10 @@ def test_an_index_value_of_an_older_number_is_void():
 def test_the_breaker_rests_in_the_last_30_minutes_and_outside_continuous_trading(at: str, trips: bool):
     desk = _desk()
     desk.tick(seconds(at))
-    assert any(isinstance(x, e.BreakerTripped) for x in _index(desk)) is trips
+    assert any(isinstance(x, e.CircuitBreakerTripped) for x in _index(desk)) is trips
     early = Desk(phase=None, rules=PLAIN, schedule=DAY)
     early.tick(seconds("9:50"))
-    assert not any(isinstance(x, e.BreakerTripped) for x in _index(early))
+    assert not any(isinstance(x, e.CircuitBreakerTripped) for x in _index(early))
 
 
 def test_a_trip_from_another_shard_counts_in_the_last_minutes_too_but_not_after_the_close():
@@ -197,7 +197,9 @@ def test_a_halted_market_dumped_and_loaded_has_the_same_future():
 
 
 def test_the_numbers_are_data():
-    rules = replace(PLAIN, breaker_levels=((500, 60),), breaker_call_seconds=30, breaker_quiet_seconds=0)
+    rules = replace(
+        PLAIN, circuit_breaker_levels=((500, 60),), circuit_breaker_call_seconds=30, circuit_breaker_quiet_seconds=0
+    )
     desk = _desk(rules)
     desk.tick(seconds("16:50"))
     play(

@@ -206,7 +206,7 @@ def test_the_generated_flows_reached_every_rule():
     """Meant to follow the test above: a flow that never meets a rule proves nothing about it."""
     if not SEEN:
         pytest.skip("the flows were not run")
-    expected = {"band_last_price", "late_change", "OrderTriggered", "BreakerTripped"}
+    expected = {"band_last_price", "late_change", "OrderTriggered", "CircuitBreakerTripped"}
     assert expected <= SEEN, expected - SEEN
 
 

@@ -67,8 +67,8 @@ def configure(state: State, command: ConfigureSession) -> None:
     before = market.config
     new_day = before is None or before.business_date != config.business_date
     if before is not None and new_day:
-        # Also where it is closed: calls that were extended beyond the close end now, and so does the breaker's halt.
-        move_market(state, command, phase=Phase.CLOSED, halted=market.halted and not market.breaker_halts)
+        # Also where it is closed: calls extended beyond the close end now, and so does a circuit breaker's halt.
+        move_market(state, command, phase=Phase.CLOSED, halted=market.halted and not market.circuit_breaker_halts)
     state.mark()
     state.touch(market)
     market.revision = command.revision
@@ -76,7 +76,7 @@ def configure(state: State, command: ConfigureSession) -> None:
     state.rules = config.rules
     if new_day:
         market.day_over = False
-        market.breaker_level = market.index_number = 0
+        market.circuit_breaker_level = market.index_number = 0
     _list_instruments(state, command, new_day=new_day and before is not None)
     state.out.append(
         SessionConfigured(

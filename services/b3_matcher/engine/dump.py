@@ -26,9 +26,9 @@ _MARKET_FIELDS = (
     "halted",
     "day_over",
     "call_ends_ns",
-    "breaker_level",
-    "breaker_halts",
-    "breaker_until_ns",
+    "circuit_breaker_level",
+    "circuit_breaker_halts",
+    "circuit_breaker_until_ns",
     "index_number",
 )
 _INSTRUMENT_FIELDS = (
@@ -61,7 +61,7 @@ _INSTRUMENT_FIELDS = (
 )
 
 _LISTS = ("static_steps_bp", "extension_windows_seconds")
-_TABLES = ("auction_durations", "breaker_levels")
+_TABLES = ("auction_durations", "circuit_breaker_levels")
 
 
 def dump_state(state: State) -> dict[str, Any]:

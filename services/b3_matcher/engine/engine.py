@@ -17,7 +17,7 @@ from mybroker.contracts import commands as c
 from mybroker.contracts.events import Event, StateHashed
 from mybroker.domain.phase import Phase
 from services.b3_matcher.engine import (
-    breaker,
+    circuit_breaker,
     configuration,
     continuous,
     dump,
@@ -132,9 +132,14 @@ class Engine:
     @property
     def is_closed(self) -> bool:
         """Say whether the business date is over: the market was open and has closed, and no call goes on after it."""
-        instruments = self._state.instruments.values()
-        return self._state.market.day_over and not any(
-            instrument.call_ends_ns is not None and not instrument.quarantined for instrument in instruments
+        return self._state.market.day_over and not self.calls_outlast_the_close
+
+    @property
+    def calls_outlast_the_close(self) -> bool:
+        """Say whether the market has closed but an extended call has not."""
+        return self._state.market.phase is Phase.CLOSED and any(
+            instrument.call_ends_ns is not None and not instrument.quarantined
+            for instrument in self._state.instruments.values()
         )
 
     @property
@@ -203,7 +208,7 @@ _HANDLERS: dict[type, Callable[[State, Any], None]] = {
     c.MassCancel: orders.mass_cancel,
     c.Logon: orders.logon,
     c.Disconnect: orders.disconnect,
-    c.IndexLevel: breaker.index_level,
-    c.Trip: breaker.trip,
+    c.IndexLevel: circuit_breaker.index_level,
+    c.Trip: circuit_breaker.trip,
 }
 assert set(_HANDLERS) == set(c.COMMAND_KINDS.values()), "every command has a handler"

@@ -23,9 +23,9 @@ _MARKET_CHANGES = (
     "halted",
     "day_over",
     "call_ends_ns",
-    "breaker_level",
-    "breaker_halts",
-    "breaker_until_ns",
+    "circuit_breaker_level",
+    "circuit_breaker_halts",
+    "circuit_breaker_until_ns",
     "index_number",
 )
 _market_image = attrgetter(*_MARKET_CHANGES)
@@ -48,12 +48,12 @@ class Market:
         self.halted = False
         self.day_over = False
         self.call_ends_ns: int | None = None
-        """When the reopening call after a breaker's halt ends."""
-        self.breaker_level = 0
-        """The highest level of the breaker reached today."""
-        self.breaker_halts = False
-        """The halt in force is the breaker's."""
-        self.breaker_until_ns: int | None = None
+        """When the reopening call after a circuit breaker's halt ends."""
+        self.circuit_breaker_level = 0
+        """The highest level of the circuit breaker reached today."""
+        self.circuit_breaker_halts = False
+        """The halt in force is the circuit breaker's."""
+        self.circuit_breaker_until_ns: int | None = None
         self.index_number = 0
         self.stamp = -1
         self.hashed = 0
@@ -85,5 +85,5 @@ class Market:
             self.halted,
             self.day_over,
             self.call_ends_ns,
-            (self.breaker_level, self.breaker_halts, self.breaker_until_ns, self.index_number),
+            (self.circuit_breaker_level, self.circuit_breaker_halts, self.circuit_breaker_until_ns, self.index_number),
         )

@@ -91,8 +91,8 @@ def move_market(state: State, command: Command, *, phase: Phase, halted: bool, b
     if phase is not Phase.AUCTION:
         market.call_ends_ns = None
     if not halted:
-        market.breaker_halts = False
-        market.breaker_until_ns = None
+        market.circuit_breaker_halts = False
+        market.circuit_breaker_until_ns = None
     after = market.effective_phase
     closes = phase is Phase.CLOSED
     moving: list[tuple[Instrument, bool]] = []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mybroker.contracts.commands import Redrive, Resume
 from mybroker.domain.phase import Phase
-from services.b3_matcher.engine import breaker, configuration
+from services.b3_matcher.engine import circuit_breaker, configuration
 from services.b3_matcher.engine.phases import addressed, close_day, ignore, move_alone, move_market, rejoin, tell
 from services.b3_matcher.engine.state import State
 
@@ -15,8 +15,8 @@ def resume(state: State, command: Resume) -> None:
     A halt of the circuit breaker ends by its call.
     """
     if command.ticker is None:
-        if state.market.breaker_halts:
-            breaker.reopen(state, command)
+        if state.market.circuit_breaker_halts:
+            circuit_breaker.reopen(state, command)
         else:
             move_market(state, command, phase=state.market.phase, halted=False)
         return

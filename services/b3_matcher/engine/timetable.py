@@ -1,14 +1,14 @@
 """Time: a tick passes every instant since the last one, in order, each exactly at its own time.
 
-Instants are those of the schedule, the ends of instruments' own calls, and the breaker's. At one instant own calls end
-first, then the breaker's halt or call, then the schedule moves the market.
+Instants are those of the schedule, the ends of instruments' own calls, and the circuit breaker's. At one instant own
+calls end first, then the circuit breaker's halt or call, then the schedule moves the market.
 """
 
 from __future__ import annotations
 
 from mybroker.contracts.commands import Command, Tick
 from mybroker.domain.phase import CALL_PHASES, Phase
-from services.b3_matcher.engine import breaker, calls
+from services.b3_matcher.engine import calls, circuit_breaker
 from services.b3_matcher.engine.guard import guarded
 from services.b3_matcher.engine.items import Instrument
 from services.b3_matcher.engine.phases import ENDS_A_CALL, ignore, move_market, tell
@@ -37,7 +37,7 @@ def next_due_ns(state: State, after_ns: int) -> int | None:
     """Return the next instant after a time at which something happens by itself."""
     market = state.market
     due = [] if market.config is None else [change.at_ns for change in market.config.schedule]
-    due += [at_ns for at_ns in (market.breaker_until_ns, market.call_ends_ns) if at_ns is not None]
+    due += [at_ns for at_ns in (market.circuit_breaker_until_ns, market.call_ends_ns) if at_ns is not None]
     for instrument in state.instruments.values():
         if instrument.call_ends_ns is not None and not instrument.quarantined:
             due.append(instrument.call_ends_ns)
@@ -55,8 +55,8 @@ def _let_happen(state: State, command: Command, at_ns: int) -> None:
     for instrument in list(state.instruments.values()):
         if instrument.call_ends_ns is not None and instrument.call_ends_ns <= at_ns:
             guarded(state, instrument, command, calls.end_own_call)
-    if market.breaker_until_ns is not None and market.breaker_until_ns <= at_ns:
-        breaker.reopen(state, command)
+    if market.circuit_breaker_until_ns is not None and market.circuit_breaker_until_ns <= at_ns:
+        circuit_breaker.reopen(state, command)
     if market.call_ends_ns is not None and market.call_ends_ns <= at_ns:
         _move_by_clock(state, command, Phase.OPEN)
     schedule = () if market.config is None else market.config.schedule

@@ -10,7 +10,7 @@ Source: the exchange's page, bands and halts; facts 1.4.
 from __future__ import annotations
 
 from mybroker.contracts.commands import Command, IndexLevel, Trip
-from mybroker.contracts.events import BreakerTripped
+from mybroker.contracts.events import CircuitBreakerTripped
 from mybroker.domain.phase import Phase
 from mybroker.domain.rules import Rules
 from mybroker.domain.schedule import NS_PER_SECOND
@@ -29,7 +29,7 @@ def index_level(state: State, command: IndexLevel) -> None:
     state.touch(market)
     market.index_number = command.number
     level = level_of(state.rules, command.value_hundredths, command.previous_close_hundredths)
-    if level > market.breaker_level and market.phase is Phase.OPEN and not _is_quiet(state):
+    if level > market.circuit_breaker_level and market.phase is Phase.OPEN and not _is_quiet(state):
         _trip(state, command, level, by_index=True)
 
 
@@ -39,43 +39,45 @@ def trip(state: State, command: Trip) -> None:
     date = None if market.config is None else market.config.business_date
     if command.day != date or market.phase is Phase.CLOSED:
         ignore(state, "trip", f"expected a trip of the day that is traded ({date}), was {command.day}")
-    elif not state.rules.breaker or not 1 <= command.level <= len(state.rules.breaker_levels):
+    elif not state.rules.circuit_breaker or not 1 <= command.level <= len(state.rules.circuit_breaker_levels):
         ignore(state, "trip", f"level {command.level} is not in the rules")
-    elif command.level <= market.breaker_level:
-        ignore(state, "trip", f"level {market.breaker_level} was reached already")
+    elif command.level <= market.circuit_breaker_level:
+        ignore(state, "trip", f"level {market.circuit_breaker_level} was reached already")
     else:
         _trip(state, command, command.level, by_index=False)
 
 
 def level_of(rules: Rules, value: int, previous_close: int) -> int:
     """Return the deepest level this value has fallen to; 0 for none."""
-    if not rules.breaker or previous_close <= 0:
+    if not rules.circuit_breaker or previous_close <= 0:
         return 0
     fall = (previous_close - value) * _BP
-    return sum(fall >= fall_bp * previous_close for fall_bp, _ in rules.breaker_levels)
+    return sum(fall >= fall_bp * previous_close for fall_bp, _ in rules.circuit_breaker_levels)
 
 
 def _is_quiet(state: State) -> bool:
     """Say whether the day is so near its end that the breaker rests."""
     config = state.market.config
     closes = [] if config is None else [change.at_ns for change in config.schedule if change.phase is Phase.CLOSED]
-    quiet_ns = state.rules.breaker_quiet_seconds * NS_PER_SECOND
+    quiet_ns = state.rules.circuit_breaker_quiet_seconds * NS_PER_SECOND
     return bool(closes) and state.market.now_ns >= closes[-1] - quiet_ns
 
 
 def _trip(state: State, command: Command, level: int, *, by_index: bool) -> None:
     market = state.market
     assert market.config is not None, "a market that is open is configured"
-    lasts_seconds = state.rules.breaker_levels[level - 1][1]
+    lasts_seconds = state.rules.circuit_breaker_levels[level - 1][1]
     until_ns = market.now_ns + lasts_seconds * NS_PER_SECOND if lasts_seconds else None
-    state.out.append(BreakerTripped(day=market.config.business_date, level=level, by_index=by_index, until_ns=until_ns))
+    state.out.append(
+        CircuitBreakerTripped(day=market.config.business_date, level=level, by_index=by_index, until_ns=until_ns)
+    )
     phase = Phase.OPEN if market.call_ends_ns is not None else market.phase
     move_market(state, command, phase=phase, halted=True)
     state.mark()
     state.touch(market)
-    market.breaker_level = level
-    market.breaker_halts = True
-    market.breaker_until_ns = until_ns
+    market.circuit_breaker_level = level
+    market.circuit_breaker_halts = True
+    market.circuit_breaker_until_ns = until_ns
 
 
 def reopen(state: State, command: Command) -> None:
@@ -87,4 +89,4 @@ def reopen(state: State, command: Command) -> None:
     move_market(state, command, phase=Phase.AUCTION, halted=False)
     state.mark()
     state.touch(market)
-    market.call_ends_ns = market.now_ns + state.rules.breaker_call_seconds * NS_PER_SECOND
+    market.call_ends_ns = market.now_ns + state.rules.circuit_breaker_call_seconds * NS_PER_SECOND
