@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mybroker.domain.order import Aggressor, CancelReason, OrderType, Side, TimeInForce
-from mybroker.domain.phase import Phase
+from mybroker.domain.phase import Phase, StatusReason
 from mybroker.domain.refusal import RejectReason
 
 
@@ -227,6 +227,42 @@ class PhaseChanged:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StatusChanged:
+    """Why an instrument is in this phase of its own, and until when as far as is known."""
+
+    ticker: str
+    phase: Phase
+    reason: StatusReason
+    until_ns: int | None
+    """None: until a supervisor's command."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BandsChanged:
+    """The bands that stand still between trades: order prices outside rejection are refused, trades outside static
+    call an auction. Inclusive, in ticks; None without a price to be around."""
+
+    ticker: str
+    rejection_low_ticks: int | None
+    rejection_high_ticks: int | None
+    static_low_ticks: int | None
+    static_high_ticks: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CircuitBreakerTripped:
+    """The index fell to this level (1, 2, 3) of the circuit breaker: everything is halted.
+
+    `by_index` False: another shard's trip was heard. `until_ns` None: until a supervisor's command.
+    """
+
+    day: str
+    level: int
+    by_index: bool
+    until_ns: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SessionConfigured:
     """A ConfigureSession took effect."""
 
@@ -323,6 +359,9 @@ Event = (
     | TheoreticalChanged
     | AuctionUncrossed
     | PhaseChanged
+    | StatusChanged
+    | BandsChanged
+    | CircuitBreakerTripped
     | SessionConfigured
     | DayClosed
     | OwnerChanged
@@ -353,6 +392,9 @@ EVENT_KINDS: dict[str, type] = {
     "theoretical": TheoreticalChanged,
     "auction": AuctionUncrossed,
     "phase": PhaseChanged,
+    "status": StatusChanged,
+    "bands": BandsChanged,
+    "tripped": CircuitBreakerTripped,
     "configured": SessionConfigured,
     "day_closed": DayClosed,
     "owner": OwnerChanged,

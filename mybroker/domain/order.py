@@ -15,6 +15,9 @@ class Side(StrEnum):
 class OrderType(StrEnum):
     """Order types of B3's cash market (EntryPoint OrdType)."""
 
+    # An enum's own hash is a Python function; membership is asked several times for each command.
+    __hash__ = str.__hash__
+
     LIMIT = "limit"
     MARKET = "market"
     STOP = "stop"
@@ -23,6 +26,9 @@ class OrderType(StrEnum):
 
 class TimeInForce(StrEnum):
     """How long an order lives (EntryPoint TimeInForce)."""
+
+    # An enum's own hash is a Python function; membership is asked several times for each command.
+    __hash__ = str.__hash__
 
     DAY = "day"
     GTC = "gtc"

@@ -11,6 +11,9 @@ from enum import StrEnum
 class Phase(StrEnum):
     """A market's (or one instrument's) trading phase."""
 
+    # An enum's own hash is a Python function; membership is asked several times for each command.
+    __hash__ = str.__hash__
+
     CLOSED = "closed"
     PRE_OPEN = "pre_open"
     OPEN = "open"
@@ -30,3 +33,17 @@ CONTINUOUS_PHASES = frozenset({Phase.OPEN, Phase.AFTER_MARKET})
 PHASES_THAT_ACCEPT_ORDERS = CALL_PHASES | CONTINUOUS_PHASES
 
 PHASES_THAT_ACCEPT_CANCELS = PHASES_THAT_ACCEPT_ORDERS | {Phase.CANCEL_ONLY, Phase.HALTED}
+
+
+class StatusReason(StrEnum):
+    """Why an instrument is in a call or a halt of its own (UMDF security status)."""
+
+    BAND_LAST_PRICE = "band_last_price"
+    BAND_MEAN_PRICE = "band_mean_price"
+    BAND_STATIC = "band_static"
+    LATE_CHANGE = "late_change"
+    """A call is longer: price, quantity, unfilled balance or an earlier order's fill changed near its end."""
+    PROTECTION = "protection"
+    """A call is longer: its price left the protection band."""
+    PROTECTION_HALT = "protection_halt"
+    """The price stayed outside the protection band: a supervisor decides."""

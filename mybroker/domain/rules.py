@@ -27,6 +27,15 @@ class AuctionInterval(StrEnum):
     NARROW = "narrow"
 
 
+class AuctionBandCentre(StrEnum):
+    """Around which trade the auction bands of an aggressor's fills lie; the page is silent."""
+
+    TRADE = "trade"
+    """The last trade, the aggressor's own fills included."""
+    COMMAND = "command"
+    """The last trade before the aggressor came."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bands:
     """Price bands of one group, in basis points of their centre."""
@@ -84,6 +93,35 @@ class Rules:
     """Used where an order names none."""
     auction_candidates: AuctionCandidates = AuctionCandidates.LIMITS
     auction_interval: AuctionInterval = AuctionInterval.WIDE
+    auction_band_centre: AuctionBandCentre = AuctionBandCentre.TRADE
+    auction_band_minimum_ticks: int = 10
+    """An auction band is never narrower than this on a side: R$ 0.10."""
+    mean_window_seconds: int = 60
+    static_steps_bp: tuple[int, ...] = (2000, 3000)
+    """Where the static band steps to after an auction printed beyond it."""
+    static_steps_more_bp: int = 1000
+    """How much wider each step after the last of those is; the page is silent."""
+    auction_durations: tuple[tuple[int, int], ...] = ((0, 180), (900, 300), (5000, 600), (10_000, 900))
+    """(from this day's move in basis points, seconds), rising."""
+    extensions: bool = True
+    """A late change extends a call."""
+    extension_seconds: int = 60
+    extension_windows_seconds: tuple[int, ...] = (60, 30, 15)
+    """How late a change must come to extend a call that was extended 0, 1, 2 … times."""
+    extensions_max: int = 2
+    protection_extensions_max: int = 3
+    circuit_breaker: bool = True
+    circuit_breaker_levels: tuple[tuple[int, int], ...] = ((1000, 1800), (1500, 3600), (2000, 0))
+    """(fall of the index in basis points, seconds of the halt; 0 halts until commanded), rising."""
+    circuit_breaker_quiet_seconds: int = 1800
+    """The breaker does not trip in this last part of the day."""
+    circuit_breaker_call_seconds: int = 300
+    stop_beyond_last: bool = True
+    """A stop must lie beyond the last trade on entry (B3's order types page); else it triggers at the next trade."""
+    stop_triggers_max: int = 1000
+    """How many stops one command may set off; the others follow with the next tick."""
+    display_lots_min: int = 1
+    """The least an iceberg may show; B3's figure is unverified."""
     quantity_max_shares: int = 1_000_000_000
     hash_every_commands: int = 1_000
     book_every_commands: int = 2_000

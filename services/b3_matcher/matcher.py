@@ -23,13 +23,14 @@ from mybroker.contracts.commands import Command, SessionConfig, TakeOver
 from mybroker.contracts.directory import SessionClock
 from mybroker.contracts.events import Quarantined
 from mybroker.contracts.frames import COMMANDS, encode_frame
+from mybroker.domain.phase import Phase
 from mybroker.runtime.kafka import make_consumer, make_producer, poll_batch, read_from, watermarks
 from mybroker.runtime.lifecycle import die, passing
 from mybroker.runtime.logging import get_logger
 from mybroker.runtime.telemetry import TRACEPARENT, counter, gauge, histogram
 from services.b3_matcher.books import BookPublisher
 from services.b3_matcher.duties import Appended, next_duty_wall_ns, owed
-from services.b3_matcher.engine.engine import ENGINE_VERSION, Engine
+from services.b3_matcher.engine.engine import ENGINE_VERSION
 from services.b3_matcher.recovery import (
     NEW_DAY_HINT,
     Diverged,
@@ -363,16 +364,11 @@ class Matcher:
         progress.next_offset = shard.next_offset
         progress.epoch = engine.epoch
         progress.at_ns = engine.now_ns
-        progress.phase = engine.phase(None).value
+        # The plan may end or roll the day once the market is closed; a call that was extended is still to print.
+        progress.phase = (Phase.CLOSING_CALL if engine.calls_outlast_the_close else engine.phase(None)).value
         progress.business_date = engine.business_date
         if engine.is_closed != bool(progress.closing_price_ticks):
-            progress.closing_price_ticks = _closing_prices(engine) if engine.is_closed else {}
-
-
-def _closing_prices(engine: Engine) -> dict[str, int]:
-    views = {ticker: engine.book(ticker) for ticker in engine.tickers}
-    prices = {ticker: view.last_price_ticks or view.reference_price_ticks for ticker, view in views.items()}
-    return {ticker: price_ticks for ticker, price_ticks in prices.items() if price_ticks is not None}
+            progress.closing_price_ticks = engine.closing_prices if engine.is_closed else {}
 
 
 def _placed(header: SnapshotHeader, event_offset: int) -> SnapshotHeader:

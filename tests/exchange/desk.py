@@ -7,8 +7,12 @@
     cancel b1                         -> cancelled 100
     book                              -> empty
 
-Other rows: phase open, uncross, halt, resume, tick 10, mass_cancel P1. What stands right of the arrow must come
-back, word for word; nothing there means that nothing is said. Book entries and hashes are left out.
+    buy x1 100 @ 30.20 stop=30.10     -> waits             a stop_limit; @ mkt makes it a stop
+    buy i1 900 @ 30.00 show=300       -> rests 900         an iceberg
+
+Other rows: phase open, uncross, halt, resume, redrive, tick 10 (ns), tick 10:00:30, mass_cancel P1, index 129000.00
+130000.00, trip 1. What stands right of the arrow must come back, word for word; nothing there means that nothing is
+said. Book entries, bands and hashes are left out.
 """
 
 from __future__ import annotations
@@ -17,7 +21,7 @@ from typing import Any
 
 from mybroker.contracts import commands as c
 from mybroker.contracts import events as e
-from mybroker.domain.money import format_ticks, parse_price_ticks
+from mybroker.domain.money import format_ticks, parse_cents, parse_price_ticks
 from mybroker.domain.order import OrderType, SelfTradePrevention, Side, TimeInForce
 from mybroker.domain.phase import Phase
 from mybroker.domain.rules import Rules
@@ -26,6 +30,8 @@ from services.b3_matcher.engine.items import ENDED, RESTING, Order
 
 TICKER = "PETR4"
 DATE = "2026-11-23"
+PLAIN = Rules(lot=1, bands=False, extensions=False)
+"""Single shares, no bands, calls that end on time: what the tables of the older rules are written for."""
 
 
 def ticks(text: str) -> int:
@@ -57,8 +63,14 @@ def config(
         business_date=business_date,
         instruments=instruments or (one,),
         schedule=tuple(c.PhaseChange(at_ns=at_ns, phase=phase) for at_ns, phase in schedule),
-        rules=rules or Rules(lot=1, bands=False),
+        rules=rules or PLAIN,
     )
+
+
+def seconds(text: str) -> int:
+    """Return a time of day as nanoseconds since a midnight that is the desk's epoch."""
+    hours, minutes, rest = (*text.split(":"), "0")[:3]
+    return (int(hours) * 3600 + int(minutes) * 60 + int(rest)) * 1_000_000_000
 
 
 class Desk:
@@ -68,7 +80,6 @@ class Desk:
         self.engine = Engine()
         self.log: list[tuple[int, c.Command]] = []
         self.frames: list[list[e.Event]] = []
-        self.entries: dict[int, str] = {}
         self.do(c.LogStart(log_id="test"))
         self.do(c.TakeOver(owner="desk", engine_version=ENGINE_VERSION))
         self.configure(config(**settings))
@@ -84,10 +95,6 @@ class Desk:
         self.log.append((offset, command))
         events = self.engine.apply(offset, command)
         self.frames.append(events)
-        if isinstance(command, (c.PlaceOrder, c.ReplaceOrder)):
-            shown = [event.entry for event in events if isinstance(event, e.BookEntry) and event.quantity_shares]
-            if shown and shown[-1] not in self.entries:
-                self.entries[shown[-1]] = command.order_id
         return events
 
     def place(self, side: str, order_id: str, quantity: int, price: str | None, **more: Any) -> list[e.Event]:
@@ -98,8 +105,9 @@ class Desk:
 
     def book(self, ticker: str = TICKER) -> str:
         view = self.engine.book(ticker)
+        names = {order.entry: order.order_id for order in self.engine._state.instruments[ticker].live()}
         rows = [
-            f"{entry.side} {self.entries.get(entry.entry, entry.entry)} {entry.quantity_shares} @ "
+            f"{entry.side} {names[entry.entry]} {entry.quantity_shares} @ "
             + ("mkt" if entry.price_ticks is None else format_ticks(entry.price_ticks))
             for entry in (*view.bids, *view.asks)
         ]
@@ -108,7 +116,10 @@ class Desk:
 
 def order(side: str, order_id: str, quantity: int, price: str | None, **more: Any) -> c.PlaceOrder:
     """Build an order; the account is the id and the participant P1 where nothing else is said."""
-    protection = more.pop("protection", None)
+    protection, stop = more.pop("protection", None), more.pop("stop", None)
+    if stop is not None:
+        more["type"] = OrderType.STOP if price is None else OrderType.STOP_LIMIT
+        more["stop_price_ticks"] = ticks(stop)
     return c.PlaceOrder(
         **{
             "participant": "P1",
@@ -175,7 +186,17 @@ def parse(row: str, desk: Desk) -> c.Command:
         case "resume":
             return c.Resume(ticker=words[1] if len(words) > 1 else None)
         case "tick":
-            return c.Tick(epoch=desk.engine.epoch, at_ns=int(words[1]))
+            at_ns = seconds(words[1]) if ":" in words[1] else int(words[1])
+            return c.Tick(epoch=desk.engine.epoch, at_ns=at_ns)
+        case "redrive":
+            return c.Redrive(ticker=words[1])
+        case "index":
+            value, previous = parse_cents(words[1]), parse_cents(words[2])
+            assert value is not None
+            assert previous is not None
+            return c.IndexLevel(number=len(desk.log), value_hundredths=value, previous_close_hundredths=previous)
+        case "trip":
+            return c.Trip(day=words[2] if len(words) > 2 else DATE, level=int(words[1]))
         case _:
             raise AssertionError(f"{row!r} is no command of the desk")
 
@@ -212,6 +233,8 @@ def _more(words: list[str]) -> dict[str, Any]:
             more["revision"] = None if value == "none" else int(value)
         elif name == "min":
             more["min_quantity_shares"] = int(value)
+        elif name == "show":
+            more["display_quantity_shares"] = int(value)
         else:
             more[name] = value
     return more
@@ -245,7 +268,8 @@ def _say(event: e.Event, own: str | None) -> str:
             buy, sell = event.buy.order.order_id, event.sell.order.order_id
             if event.aggressor.value == "auction":
                 return f"{buy} x {sell} {price}"
-            return f"trades {price} with {sell if own == buy else buy}"
+            taker, maker = (buy, sell) if event.aggressor.value == "buy" else (sell, buy)
+            return f"{'' if own == taker else taker + ' '}trades {price} with {maker}"
         case e.OrderRejected() | e.CancelRejected() | e.ReplaceRejected():
             return event.reason.value
         case e.DuplicateIgnored():
@@ -269,16 +293,35 @@ def _say(event: e.Event, own: str | None) -> str:
             if event.price_ticks is None:
                 return "no print"
             return f"prints {event.quantity_shares} @ {format_ticks(event.price_ticks)}"
-        case e.PhaseChanged():
-            return event.phase.value if event.ticker is None else f"{event.ticker} {event.phase}"
         case e.Quarantined():
             return f"quarantined {event.ticker} {event.command}"
         case e.CommandIgnored():
             return f"ignored {event.command}"
         case e.MassCancelled():
             return f"mass cancelled {event.orders}"
+        case e.OrderTriggered():
+            return f"triggered {event.order.order_id}"
+        case _:
+            return _say_of_market(event)
+
+
+def _say_of_market(event: e.Event) -> str:
+    match event:
+        case e.PhaseChanged():
+            return event.phase.value if event.ticker is None else f"{event.ticker} {event.phase}"
+        case e.StatusChanged():
+            until = "" if event.until_ns is None else f" until {_clock(event.until_ns)}"
+            return f"{event.reason}{until}"
+        case e.CircuitBreakerTripped():
+            until = "" if event.until_ns is None else f" until {_clock(event.until_ns)}"
+            return f"tripped {event.level}{until}"
         case e.DayClosed():
             closing = "none" if event.closing_price_ticks is None else format_ticks(event.closing_price_ticks)
             return f"day closed at {closing}"
         case _:
             return ""
+
+
+def _clock(at_ns: int) -> str:
+    total = at_ns // 1_000_000_000
+    return f"{total // 3600:02d}:{total // 60 % 60:02d}:{total % 60:02d}"

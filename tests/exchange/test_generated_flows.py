@@ -22,11 +22,14 @@ from tests.exchange.generated_flow import continuous_flow, whole_flow
 from tests.exchange.naive_book import NaiveBook
 
 ROOT = Path(__file__).resolve().parents[2]
-SCHEDULE = tuple((start + at, phase) for start in (0,) for at, phase in (
+SECOND_NS = 1_000_000_000
+SCHEDULE = tuple((at * SECOND_NS, phase) for at, phase in (
     (100, Phase.PRE_OPEN), (300, Phase.OPEN), (1500, Phase.CLOSING_CALL), (1700, Phase.CLOSED),
 ))  # fmt: skip
+REFERENCE = 1000
 INSTRUMENTS = tuple(
-    InstrumentConfig(ticker=ticker, asset=ticker, reference_price_ticks=3000) for ticker in ("PETR4", "VALE3")
+    InstrumentConfig(ticker=ticker, asset=ticker, group="index", reference_price_ticks=REFERENCE)
+    for ticker in ("PETR4", "VALE3")
 )
 
 
@@ -43,6 +46,8 @@ def _said(event: e.Event) -> tuple[Any, ...] | None:
             return ("rejected", key(event.order), event.reason.value)
         case e.DuplicateIgnored():
             return ("duplicate", (event.participant, event.order_id))
+        case e.OrderTriggered():
+            return ("triggered", key(event.order))
         case e.TradeExecuted():
             buy, sell = key(event.buy.order), key(event.sell.order)
             taker, maker = (buy, sell) if event.aggressor == "buy" else (sell, buy)
@@ -63,17 +68,19 @@ def _said(event: e.Event) -> tuple[Any, ...] | None:
 def test_the_engine_answers_like_a_naive_book(seed: int):
     desk = Desk(rules=Rules(lot=1, bands=False))
     oracle = NaiveBook(stp="cancel_aggressor")
-    trades = 0
+    trades = triggered = 0
     for number, command in enumerate(continuous_flow(seed, 1_500)):
         expected = oracle.answer(command)
         events = desk.do(command)
         was = [said for said in map(_said, events) if said is not None]
         assert was == expected, f"seed {seed}, command {number}: {command}"
         trades += sum(isinstance(event, e.TradeExecuted) for event in events)
+        triggered += sum(isinstance(event, e.OrderTriggered) for event in events)
         view = desk.engine.book("PETR4")
         assert [(x.price_ticks, x.quantity_shares) for x in view.bids] == oracle.side("buy"), f"seed {seed}, {number}"
         assert [(x.price_ticks, x.quantity_shares) for x in view.asks] == oracle.side("sell"), f"seed {seed}, {number}"
     assert trades > 200, f"seed {seed} must trade"
+    assert triggered > 10, f"seed {seed} must set stops off"
 
 
 def _whole_desk() -> Desk:
@@ -92,8 +99,12 @@ class Watcher:
         self.bought: dict[str, int] = {}
         self.sold: dict[str, int] = {}
         self.open: dict[tuple[str, str], list[int]] = {}
+        self.last: dict[str, int] = {}
+        self.at_ns: dict[str, list[tuple[int, int, int]]] = {}
+        self.now_ns = 0
 
     def check(self, engine: Engine, events: list[e.Event], where: str) -> None:
+        self.now_ns = engine.now_ns
         for event in events:
             self._follow(event, where)
         for ticker in engine.tickers:
@@ -143,12 +154,27 @@ class Watcher:
                 assert (event.quantity_shares, event.cum_shares) == (total - cum, cum), f"{where}: {event}"
 
     def _trade(self, trade: e.TradeExecuted, where: str) -> None:
+        if trade.aggressor != "auction":
+            self._check_bands(trade, where)
+        self.last[trade.ticker] = trade.price_ticks
+        self.at_ns.setdefault(trade.ticker, []).append((self.now_ns, trade.price_ticks, trade.quantity_shares))
         for side in (trade.buy, trade.sell):
             order = self.open[side.order.participant, side.order.order_id]
             order[1] += trade.quantity_shares
             assert (side.cum_shares, side.leaves_shares) == (order[1], order[0] - order[1]), f"{where}: {trade}"
             if not side.leaves_shares:
                 del self.open[side.order.participant, side.order.order_id]
+
+    def _check_bands(self, trade: e.TradeExecuted, where: str) -> None:
+        """Check a fill against the bands of the group `index`: 1.5 % of the last trade, 2 % of the minute's mean."""
+        price = trade.price_ticks
+        last = self.last.get(trade.ticker, REFERENCE)
+        assert abs(price - last) <= max(10, last * 15 // 1000), f"{where}: {trade} after {last}"
+        recent = [(p, q) for at, p, q in self.at_ns.get(trade.ticker, []) if at > self.now_ns - 60 * SECOND_NS]
+        shares = sum(q for _, q in recent)
+        if shares:
+            off = abs(price * shares - sum(p * q for p, q in recent))
+            assert off <= max(10 * shares, sum(p * q for p, q in recent) * 2 / 100), f"{where}: {trade}"
 
 
 def _refs(event: e.Event) -> list[e.OrderRef]:
@@ -169,6 +195,19 @@ def test_after_every_step_the_books_the_reports_and_the_shares_agree(seed: int):
         watcher.check(desk.engine, events, f"seed {seed}, command {number} {command}")
     kinds = {type(event) for frame in desk.frames for event in frame}
     assert {e.TradeExecuted, e.AuctionUncrossed, e.TheoreticalChanged} <= kinds, f"seed {seed}"
+    SEEN.update(x.reason.value for frame in desk.frames for x in frame if isinstance(x, e.StatusChanged))
+    SEEN.update(kind.__name__ for kind in kinds)
+
+
+SEEN: set[str] = set()
+
+
+def test_the_generated_flows_reached_every_rule():
+    """Meant to follow the test above: a flow that never meets a rule proves nothing about it."""
+    if not SEEN:
+        pytest.skip("the flows were not run")
+    expected = {"band_last_price", "late_change", "OrderTriggered", "CircuitBreakerTripped"}
+    assert expected <= SEEN, expected - SEEN
 
 
 @pytest.mark.parametrize("seed", range(6))

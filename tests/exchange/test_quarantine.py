@@ -113,7 +113,7 @@ def test_a_market_wide_command_stops_only_the_instrument_it_fails_in(fill_that_f
 
 
 def test_the_quarantine_is_the_same_on_every_replay(fill_that_fails: None):
-    desk = Desk(phase=None, rules=Rules(lot=1, bands=False), instruments=INSTRUMENTS, schedule=SCHEDULE)
+    desk = Desk(phase=None, rules=Rules(lot=1), instruments=INSTRUMENTS, schedule=SCHEDULE)
     watcher = Watcher()
     quarantines = 0
     copy = Engine()

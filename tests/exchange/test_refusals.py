@@ -16,6 +16,7 @@ from mybroker.domain.rules import Rules
 from tests.exchange.desk import Desk, check_book, order
 
 B3_RULES = Rules(orders_live_max=3)
+A_STOP = {"type": OrderType.STOP, "stop_price_ticks": 3010, "price_ticks": None}
 IN_PRE_OPEN = {"phase": Phase.PRE_OPEN}
 
 # (reason, what is wrong with an order that is right otherwise, where). From top to bottom: precedence.
@@ -28,16 +29,20 @@ REFUSALS: list[tuple[R, dict[str, Any], dict[str, Any]]] = [
     (R.PRICE_NOT_ALLOWED, {"type": OrderType.MARKET}, {}),
     (R.STOP_PRICE_REQUIRED, {"type": OrderType.STOP_LIMIT}, {}),
     (R.STOP_PRICE_NOT_ALLOWED, {"stop_price_ticks": 3000}, {}),
+    (R.STOP_PRICE_WRONG_SIDE, {"type": OrderType.STOP_LIMIT, "stop_price_ticks": 3001}, {}),
+    (R.STOP_PRICE_WRONG_SIDE, {**A_STOP, "stop_price_ticks": 3000}, {"last": 3000}),
     (R.EXPIRES_REQUIRED, {"time_in_force": TimeInForce.GTD}, {}),
     (R.EXPIRES_NOT_ALLOWED, {"expires": "2026-11-30"}, {}),
     (R.EXPIRES_IN_THE_PAST, {"time_in_force": TimeInForce.GTD, "expires": "2026-11-22"}, {}),
     (R.QUANTITY_NOT_POSITIVE, {"quantity_shares": 0}, {}),
     (R.QUANTITY_NOT_POSITIVE, {"quantity_shares": -100}, {}),
     (R.DISPLAY_QUANTITY_INVALID, {"display_quantity_shares": 0}, {}),
+    (R.DISPLAY_QUANTITY_INVALID, {"display_quantity_shares": 200}, {}),
+    (R.DISPLAY_QUANTITY_INVALID, {"display_quantity_shares": 50}, {}),
     (R.MIN_QUANTITY_INVALID, {"min_quantity_shares": 101}, {}),
-    (R.ORDER_TYPE_NOT_SUPPORTED, {"type": OrderType.STOP_LIMIT, "stop_price_ticks": 3000}, {}),
-    (R.ORDER_TYPE_NOT_SUPPORTED, {"type": OrderType.STOP, "stop_price_ticks": 3000, "price_ticks": None}, {}),
-    (R.ORDER_TYPE_NOT_SUPPORTED, {"display_quantity_shares": 100}, {}),
+    (R.MIN_QUANTITY_INVALID, {"min_quantity_shares": 100, **A_STOP}, {}),
+    (R.TIME_IN_FORCE_NOT_SUPPORTED, {**A_STOP, "time_in_force": TimeInForce.IOC}, {}),
+    (R.TIME_IN_FORCE_NOT_SUPPORTED, {**A_STOP, "time_in_force": TimeInForce.AT_THE_CLOSE}, {}),
     (R.NOT_LOGGED_ON, {"participant": "GONE"}, {}),
     (R.UNKNOWN_INSTRUMENT, {"ticker": "VALE3"}, {}),
     (R.ID_BARRED, {"order_id": "barred"}, {}),
@@ -45,6 +50,7 @@ REFUSALS: list[tuple[R, dict[str, Any], dict[str, Any]]] = [
     (R.INSTRUMENT_HALTED, {}, {"phase": Phase.HALTED}),
     (R.CANCEL_ONLY, {}, {"phase": Phase.CANCEL_ONLY}),
     (R.ORDER_TYPE_NOT_ALLOWED_IN_PHASE, {"min_quantity_shares": 100}, IN_PRE_OPEN),
+    (R.ORDER_TYPE_NOT_ALLOWED_IN_PHASE, A_STOP, IN_PRE_OPEN),
     (R.TIME_IN_FORCE_NOT_ALLOWED_IN_PHASE, {"time_in_force": TimeInForce.IOC}, IN_PRE_OPEN),
     (R.TIME_IN_FORCE_NOT_ALLOWED_IN_PHASE, {"time_in_force": TimeInForce.FOK}, IN_PRE_OPEN),
     (R.QUANTITY_NOT_MULTIPLE_OF_LOT, {"quantity_shares": 150}, {}),
@@ -56,9 +62,14 @@ REFUSALS: list[tuple[R, dict[str, Any], dict[str, Any]]] = [
 ]
 
 
-def _desk(phase: Phase = Phase.OPEN, full: bool = False) -> Desk:
+def _desk(phase: Phase = Phase.OPEN, full: bool = False, last: int | None = None) -> Desk:
     instrument = c.InstrumentConfig(
-        ticker="PETR4", asset="PETR4", group="index", quantity_max_shares=10_000, reference_price_ticks=3000
+        ticker="PETR4",
+        asset="PETR4",
+        group="index",
+        quantity_max_shares=10_000,
+        reference_price_ticks=3000,
+        last_price_ticks=last,
     )
     desk = Desk(rules=B3_RULES, instruments=(instrument,))
     desk.do(c.Logon(participant="GONE"))
@@ -116,11 +127,13 @@ def _changes_the_first_mistake(reason: R, later: dict[str, Any]) -> bool:
         R.PRICE_NOT_ALLOWED: {"price_ticks"},
         R.STOP_PRICE_REQUIRED: {"stop_price_ticks"},
         R.STOP_PRICE_NOT_ALLOWED: {"type"},
+        R.STOP_PRICE_WRONG_SIDE: {"price_ticks", "ticker"},
+        R.TIME_IN_FORCE_NOT_SUPPORTED: {"min_quantity_shares"},
         R.EXPIRES_REQUIRED: {"expires", "time_in_force"},
         R.EXPIRES_NOT_ALLOWED: {"time_in_force"},
         R.MIN_QUANTITY_INVALID: {"quantity_shares"},
         R.ID_BARRED: {"participant"},
-        R.DISPLAY_QUANTITY_INVALID: {"quantity_shares"},
+        R.DISPLAY_QUANTITY_INVALID: {"quantity_shares", "ticker"},
     }
     if later.keys() & touches.get(reason, set()):
         return True
@@ -168,7 +181,9 @@ def test_orders_that_only_shrink_may_stay_outside_a_band_that_moved():
         """
         buy b1 300 @ 24.00                     -> rests 300
         sell s1 100 @ 36.00                    -> rests 100
-        buy b2 100 @ 36.00                     -> trades 100 @ 36.00 with s1
+        phase auction PETR4                    -> PETR4 auction
+        buy b2 100 @ 36.00                     -> theo 100 @ 36.00, rests 100
+        uncross                                -> b2 x s1 100 @ 36.00, prints 100 @ 36.00, PETR4 open
         replace b1 200 @ - rev=2               -> kept place, rests 200
         replace b1 300 @ - rev=3               -> price_outside_rejection_band
         """,

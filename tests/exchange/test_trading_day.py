@@ -6,6 +6,7 @@ from mybroker.contracts import commands as c
 from mybroker.contracts import events as e
 from mybroker.domain.phase import Phase
 from mybroker.domain.rules import Rules
+from services.b3_matcher.engine.engine import ENGINE_VERSION
 from tests.exchange.desk import Desk, check_book, config, order, play
 
 DAY = ((100, Phase.PRE_OPEN), (200, Phase.OPEN), (300, Phase.CLOSING_CALL), (400, Phase.CLOSED))
@@ -216,13 +217,14 @@ def test_commands_of_an_older_epoch_or_revision_are_void():
         c.ConfigureSession(epoch=0, revision=9, config=config()),
         c.ConfigureSession(epoch=1, revision=1, config=config(reference="50.00")),
         c.HandOver(epoch=0, next_version=2),
-        c.TakeOver(owner="other", engine_version=2),
+        c.TakeOver(owner="other", engine_version=ENGINE_VERSION + 1),
         c.LogStart(log_id="another"),
         c.Uncross(ticker="PETR4"),
         c.BustTrade(trade_id="none"),
         c.Redrive(ticker="PETR4"),
-        c.IndexLevel(number=1, value_hundredths=1, previous_close_hundredths=1),
-        c.Trip(day="2026-11-23", level=1),
+        c.IndexLevel(number=0, value_hundredths=1, previous_close_hundredths=1),
+        c.Trip(day="2026-11-22", level=1),
+        c.Trip(day="2026-11-23", level=4),
     ):
         events = desk.do(void)
         assert [type(x) for x in events] == [e.CommandIgnored], void
@@ -233,12 +235,13 @@ def test_commands_of_an_older_epoch_or_revision_are_void():
 def test_the_later_takeover_owns_and_a_handover_lets_only_the_next_version_in():
     desk = Desk()
     hashed = desk.engine.state_hash()
-    events = desk.do(c.TakeOver(owner="second", engine_version=1))
+    events = desk.do(c.TakeOver(owner="second", engine_version=ENGINE_VERSION))
     epoch = len(desk.log) - 1
-    assert events == [e.OwnerChanged(owner="second", epoch=epoch, engine_version=1)]
-    assert desk.do(c.HandOver(epoch=epoch, next_version=2)) == [e.HandedOver(next_version=2)]
-    assert isinstance(desk.do(c.TakeOver(owner="third", engine_version=1))[0], e.CommandIgnored)
-    assert isinstance(desk.do(c.TakeOver(owner="third", engine_version=2))[0], e.OwnerChanged)
+    assert events == [e.OwnerChanged(owner="second", epoch=epoch, engine_version=ENGINE_VERSION)]
+    following = ENGINE_VERSION + 1
+    assert desk.do(c.HandOver(epoch=epoch, next_version=following)) == [e.HandedOver(next_version=following)]
+    assert isinstance(desk.do(c.TakeOver(owner="third", engine_version=ENGINE_VERSION))[0], e.CommandIgnored)
+    assert isinstance(desk.do(c.TakeOver(owner="third", engine_version=following))[0], e.OwnerChanged)
     assert desk.engine.state_hash() == hashed, "owner and epoch are not in the hash"
 
 

@@ -7,10 +7,12 @@ from mybroker.contracts.commands import (
     InstrumentConfig,
     LogStart,
     PhaseChange,
+    PlaceOrder,
     SessionConfig,
     TakeOver,
     Tick,
 )
+from mybroker.domain.order import Side
 from mybroker.domain.phase import Phase
 from services.b3_matcher.duties import TICK_EVERY_WALL_NS, Appended, next_duty_wall_ns, owed
 from services.b3_matcher.engine.engine import ENGINE_VERSION, Engine
@@ -111,6 +113,28 @@ def test_a_day_that_is_over_needs_no_ticks():
     owner.does(500)
     assert owner.engine.is_closed
     assert owner.owes(10_000) == []
+
+
+def test_a_call_that_outlasts_the_close_gets_its_tick_and_the_day_is_over_after_it():
+    owner = Owner()
+    owner.does(50)
+    owner.does(350)
+    for side, order_id in ((Side.BUY, "b"), (Side.SELL, "s")):
+        owner.apply(
+            PlaceOrder(
+                participant="P", account=order_id, order_id=order_id, ticker="PETR4", side=side, quantity_shares=100,
+                price_ticks=3000,
+            )
+        )  # fmt: skip
+    owner.does(450)
+    extended_ns = 400 + 60 * 1_000_000_000
+    assert owner.engine.phase() is Phase.CLOSED
+    assert (owner.engine.calls_outlast_the_close, owner.engine.is_closed) == (True, False)
+    assert [tick.at_ns for tick in owner.owes(extended_ns - 1)] == [extended_ns - 1]
+    owner.does(extended_ns + 5)
+    assert (owner.engine.calls_outlast_the_close, owner.engine.is_closed) == (False, True)
+    assert owner.engine.closing_prices == {"PETR4": 3000}
+    assert owner.owes(extended_ns + 10**12) == []
 
 
 def test_the_next_look_is_at_the_tick_interval_or_the_scheduled_instant_before_it():

@@ -6,22 +6,20 @@ Nothing here changes anything. What is idempotent (duplicates, barred ids) is de
 from __future__ import annotations
 
 from mybroker.contracts.commands import PlaceOrder, ReplaceOrder
-from mybroker.domain.money import PRICE_TICKS_MAX, ceil_div, floor_div
+from mybroker.domain.money import PRICE_TICKS_MAX
 from mybroker.domain.order import OrderType, Side, TimeInForce
 from mybroker.domain.phase import CALL_PHASES, Phase
 from mybroker.domain.refusal import RejectReason
-from mybroker.domain.rules import Bands, Rules
-from services.b3_matcher.engine.items import Instrument, Member, Order
+from mybroker.domain.rules import Rules
+from services.b3_matcher.engine.bands import is_inside_rejection_band
+from services.b3_matcher.engine.items import STOPPED, Instrument, Member, Order
 from services.b3_matcher.engine.state import State
 from services.b3_matcher.engine.trading import is_locked
 
-ORDER_TYPES = frozenset({OrderType.LIMIT, OrderType.MARKET})
-"""What this version of the engine trades; stops are refused `order_type_not_supported`."""
-
-_BP = 10_000
 _STOPS = frozenset({OrderType.STOP, OrderType.STOP_LIMIT})
 _PRICED = frozenset({OrderType.LIMIT, OrderType.STOP_LIMIT})
 _AT_ONCE = frozenset({TimeInForce.IOC, TimeInForce.FOK})
+_OF_A_STOP = frozenset({TimeInForce.DAY, TimeInForce.GTC, TimeInForce.GTD})
 REPLACEABLE_TIMES_IN_FORCE = frozenset({TimeInForce.DAY, TimeInForce.GTC})
 
 # An attribute of an enum costs as much as a small function; the hot path reads these instead.
@@ -34,8 +32,10 @@ _GTD = TimeInForce.GTD
 _MARKET = OrderType.MARKET
 
 
-def refusal_of_shape(command: PlaceOrder, business_date: str) -> RejectReason | None:
-    """Check what can be said of an order alone."""
+def refusal_of_shape(
+    command: PlaceOrder, business_date: str, instrument: Instrument | None, rules: Rules
+) -> RejectReason | None:
+    """Check what can be said of an order alone, and of its stop and display as far as the instrument is known."""
     reason = _refusal_of_prices((command.price_ticks, command.stop_price_ticks, command.protection_price_ticks))
     if reason is not None:
         return reason
@@ -47,6 +47,9 @@ def refusal_of_shape(command: PlaceOrder, business_date: str) -> RejectReason | 
     if command.type in _STOPS:
         if command.stop_price_ticks is None:
             return RejectReason.STOP_PRICE_REQUIRED
+        last = instrument.last_price if instrument is not None and rules.stop_beyond_last else None
+        if not is_stop_on_its_side(command.side, command.stop_price_ticks, command.price_ticks, last):
+            return RejectReason.STOP_PRICE_WRONG_SIDE
     elif command.stop_price_ticks is not None:
         return RejectReason.STOP_PRICE_NOT_ALLOWED
     reason = _refusal_of_expiry(command, business_date)
@@ -55,13 +58,23 @@ def refusal_of_shape(command: PlaceOrder, business_date: str) -> RejectReason | 
     if command.quantity_shares <= 0:
         return RejectReason.QUANTITY_NOT_POSITIVE
     display, minimum = command.display_quantity_shares, command.min_quantity_shares
-    if display is not None and not 0 < display <= command.quantity_shares:
-        return RejectReason.DISPLAY_QUANTITY_INVALID
-    if minimum is not None and not 0 < minimum <= command.quantity_shares:
+    if display is not None:
+        least = 1 if instrument is None else rules.display_lots_min * instrument.lot
+        if command.type not in _PRICED or not max(1, least) <= display <= command.quantity_shares:
+            return RejectReason.DISPLAY_QUANTITY_INVALID
+    if minimum is not None and (command.type in _STOPS or not 0 < minimum <= command.quantity_shares):
         return RejectReason.MIN_QUANTITY_INVALID
-    if command.type not in ORDER_TYPES or display is not None:
-        return RejectReason.ORDER_TYPE_NOT_SUPPORTED
+    if command.type in _STOPS and command.time_in_force not in _OF_A_STOP:
+        return RejectReason.TIME_IN_FORCE_NOT_SUPPORTED
     return None
+
+
+def is_stop_on_its_side(side: Side, stop: int, limit: int | None, last: int | None) -> bool:
+    """Say whether a stop lies beyond the last trade, and its limit at the stop or beyond."""
+    sign = 1 if side is Side.BUY else -1
+    if limit is not None and (limit - stop) * sign < 0:
+        return False
+    return last is None or (stop - last) * sign > 0
 
 
 def _refusal_of_prices(prices: tuple[int | None, ...]) -> RejectReason | None:
@@ -103,23 +116,23 @@ def refusal_of_phase(instrument: Instrument) -> RejectReason | None:
 def refusal_of_new(state: State, command: PlaceOrder, member: Member) -> RejectReason | None:
     """Check a new order with a fresh id, shape to limits."""
     config = state.market.config
-    reason = refusal_of_shape(command, "" if config is None else config.business_date)
+    instrument = state.instruments.get(command.ticker)
+    reason = refusal_of_shape(command, "" if config is None else config.business_date, instrument, state.rules)
     if reason is not None:
         return reason
     if not member.connected:
         return RejectReason.NOT_LOGGED_ON
-    instrument = state.instruments.get(command.ticker)
     if instrument is None or not instrument.listed:
         return RejectReason.UNKNOWN_INSTRUMENT
     reason = refusal_of_phase(instrument)
     if reason is not None:
         return reason
     in_call = instrument.phase in CALL_PHASES
-    if in_call and command.min_quantity_shares is not None:
+    if in_call and (command.min_quantity_shares is not None or command.type in _STOPS):
         return RejectReason.ORDER_TYPE_NOT_ALLOWED_IN_PHASE
     if in_call and command.time_in_force in _AT_ONCE:
         return RejectReason.TIME_IN_FORCE_NOT_ALLOWED_IN_PHASE
-    if command.quantity_shares % instrument.lot:
+    if command.quantity_shares % instrument.lot or (command.display_quantity_shares or 0) % instrument.lot:
         return RejectReason.QUANTITY_NOT_MULTIPLE_OF_LOT
     if command.quantity_shares > instrument.quantity_max:
         return RejectReason.QUANTITY_ABOVE_MAXIMUM
@@ -150,21 +163,6 @@ def _has_opposite(command: PlaceOrder, instrument: Instrument) -> bool:
     return worst is None or (best <= worst if buying else best >= worst)
 
 
-def bands_of(rules: Rules, group: str) -> Bands:
-    """Return a group's row of the bands' table; what belongs to no group is as `other`."""
-    rows = dict(rules.bands_by_group)
-    return rows.get(group) or rows.get("other") or Bands()
-
-
-def is_inside_rejection_band(rules: Rules, instrument: Instrument, price: int) -> bool:
-    """Say whether an order's price is near enough to the last trade, else the reference; bounds round inwards."""
-    centre = instrument.centre
-    if not rules.bands or centre is None:
-        return True
-    band_bp = bands_of(rules, instrument.config.group).rejection_bp
-    return ceil_div(centre * (_BP - band_bp), _BP) <= price <= floor_div(centre * (_BP + band_bp), _BP)
-
-
 def refusal_of_cancel(order: Order) -> RejectReason | None:
     """Check the cancel of a live order."""
     instrument = order.instrument
@@ -179,9 +177,11 @@ def refusal_of_cancel(order: Order) -> RejectReason | None:
 
 def refusal_of_replace_shape(command: ReplaceOrder) -> RejectReason | None:
     """Check what can be said of a replace alone."""
-    reason = _refusal_of_prices((command.price_ticks, command.protection_price_ticks))
-    if reason is not None:
-        return reason
+    price, protection = command.price_ticks, command.protection_price_ticks
+    if protection is not None or (price is not None and not 0 < price <= PRICE_TICKS_MAX):
+        reason = _refusal_of_prices((price, protection))
+        if reason is not None:
+            return reason
     if command.quantity_shares is not None and command.quantity_shares <= 0:
         return RejectReason.QUANTITY_NOT_POSITIVE
     return None
@@ -210,6 +210,9 @@ def refusal_of_replace(state: State, command: ReplaceOrder, order: Order) -> Rej
     if price is None:
         price = order.price
         takes_a_new_place = quantity > order.quantity
+    stop = order.stop if order.state == STOPPED else None
+    if stop is not None and not is_stop_on_its_side(order.side, stop, price, None):
+        return RejectReason.STOP_PRICE_WRONG_SIDE
     if price is not None and takes_a_new_place and not is_inside_rejection_band(state.rules, instrument, price):
         return RejectReason.PRICE_OUTSIDE_REJECTION_BAND
     return None

@@ -1,4 +1,4 @@
-"""One side of one book: price levels, each a queue in time.
+"""One side of one book: price levels, each a queue in time; and the stops that wait beside it.
 
 Invariants: `keys` is sorted and holds exactly the levels that have orders; the best level is the last one (a key
 is the price for buys and minus the price for sells, so that "better" is "greater" on both sides). Within a level
@@ -24,6 +24,7 @@ class Level:
     def __init__(self) -> None:
         self.orders: dict[int, Order] = {}
         self.shares = 0
+        """All shares, those an iceberg does not show included."""
 
 
 class Ladder:
@@ -93,3 +94,32 @@ class Ladder:
         yield from self.unpriced.values()
         for key in reversed(self.keys):
             yield from self.levels[key].orders.values()
+
+
+class StopLadder:
+    """One side's stops that wait for their price (sign 1: sells, -1: buys). The next to be set off is the last key."""
+
+    __slots__ = ("keys", "orders", "sign")
+
+    def __init__(self, sign: int) -> None:
+        self.sign = sign
+        self.keys: list[tuple[int, int]] = []
+        self.orders: dict[int, Order] = {}
+
+    def add(self, order: Order) -> None:
+        """Let a stop wait."""
+        assert order.stop is not None, f"{order.order_id} waits for a price"
+        insort(self.keys, (order.stop * self.sign, -order.entry))
+        self.orders[order.entry] = order
+
+    def remove(self, order: Order) -> None:
+        """Take a stop out."""
+        assert order.stop is not None, f"{order.order_id} waits for a price"
+        del self.orders[order.entry]
+        del self.keys[bisect_left(self.keys, (order.stop * self.sign, -order.entry))]
+
+    def next_at(self, price: int) -> Order | None:
+        """Return the stop that a trade at this price sets off first: the nearest, then the oldest."""
+        if self.keys and self.keys[-1][0] >= price * self.sign:
+            return self.orders[-self.keys[-1][1]]
+        return None

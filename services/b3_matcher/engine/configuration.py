@@ -10,10 +10,10 @@ from mybroker.contracts.commands import BustTrade, ConfigureSession, HandOver, L
 from mybroker.contracts.events import HandedOver, OrderRestated, OwnerChanged, SessionConfigured, TradeBusted
 from mybroker.domain.order import CancelReason
 from mybroker.domain.phase import CALL_PHASES, Phase
-from services.b3_matcher.engine import trading
+from services.b3_matcher.engine import bands, trading
 from services.b3_matcher.engine.guard import guarded
 from services.b3_matcher.engine.items import Instrument
-from services.b3_matcher.engine.phases import ignore, move_market
+from services.b3_matcher.engine.phases import expire, ignore, move_market
 from services.b3_matcher.engine.state import State
 
 
@@ -66,8 +66,9 @@ def configure(state: State, command: ConfigureSession) -> None:
     config = command.config
     before = market.config
     new_day = before is None or before.business_date != config.business_date
-    if before is not None and new_day and market.phase is not Phase.CLOSED:
-        move_market(state, command, phase=Phase.CLOSED, halted=market.halted)
+    if before is not None and new_day:
+        # Also where it is closed: calls extended beyond the close end now, and so does a circuit breaker's halt.
+        move_market(state, command, phase=Phase.CLOSED, halted=market.halted and not market.circuit_breaker_halts)
     state.mark()
     state.touch(market)
     market.revision = command.revision
@@ -75,6 +76,7 @@ def configure(state: State, command: ConfigureSession) -> None:
     state.rules = config.rules
     if new_day:
         market.day_over = False
+        market.circuit_breaker_level = market.index_number = 0
     _list_instruments(state, command, new_day=new_day and before is not None)
     state.out.append(
         SessionConfigured(
@@ -99,46 +101,57 @@ def _list_instruments(state: State, command: ConfigureSession, *, new_day: bool)
     wanted = {instrument.ticker for instrument in config.instruments}
     for instrument in list(state.instruments.values()):
         if instrument.listed and instrument.ticker not in wanted:
-            guarded(state, instrument, command, _delist)
+            guarded(state, instrument, command, delist)
     for wish in config.instruments:
         known = state.instruments.get(wish.ticker)
         if known is None:
             instrument = Instrument(wish, config.rules)
+            instrument.day = config.business_date
             instrument.phase = state.market.effective_phase
             instrument.call_pending = instrument.phase in CALL_PHASES
             state.list_instrument(instrument)
+            bands.tell(state, instrument)
             continue
         state.touch(known)
         known.configure(wish, config.rules)
         known.listed = True
         if new_day:
-            guarded(state, known, command, _begin_day)
+            guarded(state, known, command, begin_day, config.business_date)
         elif wish.reference_price_ticks is not None:
             known.reference = wish.reference_price_ticks
 
 
-def _delist(state: State, instrument: Instrument) -> None:
-    live = (*instrument.bids.orders(), *instrument.asks.orders(), *instrument.parked.values())
-    for order in trading.by_arrival(live):
+def delist(state: State, instrument: Instrument) -> None:
+    """Take an instrument off the market, with its orders."""
+    for order in instrument.live():
         trading.cancel_rest(state, order, CancelReason.SUPERVISOR)
     instrument.listed = False
 
 
-def _begin_day(state: State, instrument: Instrument) -> None:
+def begin_day(state: State, instrument: Instrument, business_date: str) -> None:
+    """Begin an instrument's new day: a fresh reference, no trades; orders are restated or, past their date, expire."""
     given = instrument.config.reference_price_ticks
-    instrument.reference = instrument.centre if given is None else given
+    instrument.reference = instrument.closing_price if given is None else given
     instrument.last_price = instrument.config.last_price_ticks
+    instrument.day, instrument.day_closed = business_date, False
+    instrument.official_close = None
+    instrument.static_step = 0
+    instrument.recent = ()
+    instrument.recent_value = instrument.recent_shares = 0
     instrument.day_trades = instrument.day_shares = instrument.day_cents = 0
     instrument.day_open = instrument.day_high = instrument.day_low = None
     for trade in instrument.trades.values():
         state.touch(trade)
         trade.dropped = True
     instrument.trades = {}
-    live = (*instrument.bids.orders(), *instrument.asks.orders(), *instrument.parked.values())
-    for order in trading.by_arrival(live):
+    for order in instrument.live():
+        if order.expires is not None and order.expires < business_date:
+            expire(state, order)
+            continue
         state.out.append(
             OrderRestated(order=state.reference(order), ticker=instrument.ticker, leaves_shares=order.leaves)
         )
+    bands.tell(state, instrument)
 
 
 def bust(state: State, command: BustTrade) -> None:

@@ -11,12 +11,26 @@ from typing import Any
 from mybroker.contracts.commands import InstrumentConfig, PhaseChange, SessionConfig
 from mybroker.domain.order import OrderType, SelfTradePrevention, Side, TimeInForce
 from mybroker.domain.phase import Phase
-from mybroker.domain.rules import AuctionCandidates, AuctionInterval, Bands, Rules
+from mybroker.domain.rules import AuctionBandCentre, AuctionCandidates, AuctionInterval, Bands, Rules
 from services.b3_matcher.engine.hashing import contribution, fold
 from services.b3_matcher.engine.items import ENDED, Ended, Instrument, Member, Order, Trade
 from services.b3_matcher.engine.state import State
 
-_MARKET_FIELDS = ("log_id", "owner", "epoch", "engine_version_wanted", "revision", "now_ns", "halted", "day_over")
+_MARKET_FIELDS = (
+    "log_id",
+    "owner",
+    "epoch",
+    "engine_version_wanted",
+    "revision",
+    "now_ns",
+    "halted",
+    "day_over",
+    "call_ends_ns",
+    "circuit_breaker_level",
+    "circuit_breaker_halts",
+    "circuit_breaker_until_ns",
+    "index_number",
+)
 _INSTRUMENT_FIELDS = (
     "listed",
     "lot",
@@ -26,8 +40,18 @@ _INSTRUMENT_FIELDS = (
     "halted",
     "quarantined",
     "call_pending",
+    "call_ends_ns",
+    "call_changed_ns",
+    "call_extensions",
+    "call_protections",
     "entries",
     "book_seq",
+    "day",
+    "day_closed",
+    "official_close",
+    "static_step",
+    "recent_value",
+    "recent_shares",
     "day_trades",
     "day_shares",
     "day_cents",
@@ -35,6 +59,9 @@ _INSTRUMENT_FIELDS = (
     "day_high",
     "day_low",
 )
+
+_LISTS = ("static_steps_bp", "extension_windows_seconds")
+_TABLES = ("auction_durations", "circuit_breaker_levels")
 
 
 def dump_state(state: State) -> dict[str, Any]:
@@ -97,6 +124,7 @@ def _dump_instrument(instrument: Instrument) -> dict[str, Any]:
         "phase": instrument.phase.value,
         "own_phase": None if instrument.own_phase is None else instrument.own_phase.value,
         "theoretical": list(instrument.theoretical),
+        "recent": [list(trades) for trades in instrument.recent],
         "trades": [
             [trade.trade_id, trade.price_ticks, trade.quantity_shares, *trade.buy, *trade.sell, trade.busted]
             for trade in instrument.trades.values()
@@ -112,6 +140,7 @@ def _load_instrument(values: dict[str, Any], rules: Rules) -> Instrument:
     instrument.own_phase = None if values["own_phase"] is None else Phase(values["own_phase"])
     price, quantity, imbalance = values["theoretical"]
     instrument.theoretical = (price, quantity, imbalance)
+    instrument.recent = tuple((at_ns, value, shares) for at_ns, value, shares in values["recent"])
     for trade_id, price_ticks, shares, buyer, buy, seller, sell, busted in values["trades"]:
         instrument.trades[trade_id] = Trade(
             trade_id=trade_id,
@@ -154,6 +183,9 @@ def _dump_order(order: Order) -> list[Any]:
         order.stp.value,
         order.expires,
         order.entry,
+        order.stop,
+        order.display,
+        order.shown,
     ]
 
 
@@ -178,7 +210,8 @@ def _load_member(state: State, values: dict[str, Any]) -> None:
                 barred=rest[0],
             )
             continue
-        side, kind, tif, price, quantity, cum, leaves, protection, stp, expires, entry = rest
+        side, kind, tif, price, quantity, cum, leaves, protection, stp, expires, entry = rest[:11]
+        stop, display, shown = rest[11:]
         order = Order(
             member=member,
             instrument=state.instruments[ticker],
@@ -193,8 +226,10 @@ def _load_member(state: State, values: dict[str, Any]) -> None:
             stp=SelfTradePrevention(stp),
             expires=expires,
             revision=revision,
+            stop=stop,
+            display=display,
         )
-        order.cum, order.leaves, order.entry, order.state = cum, leaves, entry, order_state
+        order.cum, order.leaves, order.entry, order.state, order.shown = cum, leaves, entry, order_state, shown
         member.orders[order_id] = order
 
 
@@ -206,6 +241,11 @@ def plain_config(config: SessionConfig) -> dict[str, Any]:
     rules["stp"] = config.rules.stp.value
     rules["auction_candidates"] = config.rules.auction_candidates.value
     rules["auction_interval"] = config.rules.auction_interval.value
+    rules["auction_band_centre"] = config.rules.auction_band_centre.value
+    for name in _LISTS:
+        rules[name] = list(rules[name])
+    for name in _TABLES:
+        rules[name] = [list(row) for row in rules[name]]
     rules["bands_by_group"] = [[group, asdict(bands)] for group, bands in config.rules.bands_by_group]
     plain["instruments"] = list(plain["instruments"])
     return plain
@@ -217,6 +257,11 @@ def config_of(plain: dict[str, Any]) -> SessionConfig:
     rules["stp"] = SelfTradePrevention(rules["stp"])
     rules["auction_candidates"] = AuctionCandidates(rules["auction_candidates"])
     rules["auction_interval"] = AuctionInterval(rules["auction_interval"])
+    rules["auction_band_centre"] = AuctionBandCentre(rules["auction_band_centre"])
+    for name in _LISTS:
+        rules[name] = tuple(rules[name])
+    for name in _TABLES:
+        rules[name] = tuple(tuple(row) for row in rules[name])
     rules["bands_by_group"] = tuple((group, Bands(**bands)) for group, bands in rules["bands_by_group"])
     return SessionConfig(
         **{

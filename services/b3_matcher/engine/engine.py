@@ -14,16 +14,25 @@ from collections.abc import Callable
 from typing import Any
 
 from mybroker.contracts import commands as c
-from mybroker.contracts.events import CommandIgnored, Event, StateHashed
+from mybroker.contracts.events import Event, StateHashed
 from mybroker.domain.phase import Phase
-from services.b3_matcher.engine import configuration, dump, orders, phases
-from services.b3_matcher.engine.guard import KIND_OF, quarantine
+from services.b3_matcher.engine import (
+    circuit_breaker,
+    configuration,
+    continuous,
+    dump,
+    orders,
+    phases,
+    supervision,
+    timetable,
+)
+from services.b3_matcher.engine.guard import guarded, quarantine
 from services.b3_matcher.engine.hashing import fold
 from services.b3_matcher.engine.items import Instrument, Order
 from services.b3_matcher.engine.state import JOURNAL_LENGTH_MAX, State
 from services.b3_matcher.engine.views import BookView, book_view
 
-ENGINE_VERSION = 1
+ENGINE_VERSION = 2
 
 
 class Engine:
@@ -39,12 +48,15 @@ class Engine:
         mark = state.mark()
         try:
             _HANDLERS[type(command)](state, command)
+            if state.to_settle:
+                _settle(state, command)
         except (MemoryError, RecursionError):
             raise
         except Exception as error:  # noqa: BLE001 - a bug stops one instrument, never the market
             state.undo(mark)
             quarantine(state, self._instrument_of(command), command, error)
-        if state.phase_changed or (offset + 1) % max(1, state.rules.hash_every_commands) == 0:
+        hash_every = state.rules.hash_every_commands
+        if state.phase_changed or hash_every < 2 or (offset + 1) % hash_every == 0:
             state.out.append(StateHashed(state_hash=self.state_hash()))
         elif len(state.journal) > JOURNAL_LENGTH_MAX:
             fold(state)
@@ -119,8 +131,23 @@ class Engine:
 
     @property
     def is_closed(self) -> bool:
-        """Say whether the business date is over: the market was open and has closed."""
-        return self._state.market.day_over
+        """Say whether the business date is over: the market was open and has closed, and no call goes on after it."""
+        return self._state.market.day_over and not self.calls_outlast_the_close
+
+    @property
+    def calls_outlast_the_close(self) -> bool:
+        """Say whether the market has closed but an extended call has not."""
+        return self._state.market.phase is Phase.CLOSED and any(
+            instrument.call_ends_ns is not None and not instrument.quarantined
+            for instrument in self._state.instruments.values()
+        )
+
+    @property
+    def closing_prices(self) -> dict[str, int]:
+        """The closing price in ticks of each listed instrument that has one."""
+        listed = [instrument for instrument in self._state.instruments.values() if instrument.listed]
+        prices = {instrument.ticker: instrument.closing_price for instrument in listed}
+        return {ticker: price for ticker, price in prices.items() if price is not None}
 
     @property
     def tickers(self) -> tuple[str, ...]:
@@ -149,22 +176,18 @@ class Engine:
         return self._state.instruments[ticker].phase
 
     def next_due_ns(self, after_ns: int) -> int | None:
-        """Return the next scheduled instant after a time: the owner ticks exactly there."""
-        config = self._state.market.config
-        if config is None:
-            return None
-        return min((change.at_ns for change in config.schedule if change.at_ns > after_ns), default=None)
+        """Return the next instant after a time at which something happens by itself: the owner ticks exactly there."""
+        return timetable.next_due_ns(self._state, after_ns)
 
     def book(self, ticker: str) -> BookView:
         """Return one instrument's visible book."""
         return book_view(self._state.instruments[ticker])
 
 
-def _not_used(state: State, command: c.IndexLevel | c.Trip) -> None:
-    """Answer commands of the circuit breaker, which this version of the engine does not have."""
-    state.out.append(
-        CommandIgnored(command=KIND_OF[type(command)], why=f"engine version {ENGINE_VERSION} has no circuit breaker")
-    )
+def _settle(state: State, command: c.Command) -> None:
+    """Let the stops that a command set off enter; a failure there stops their instrument only."""
+    for instrument in list(state.to_settle.values()):
+        guarded(state, instrument, command, continuous.settle_triggered)
 
 
 _HANDLERS: dict[type, Callable[[State, Any], None]] = {
@@ -173,19 +196,19 @@ _HANDLERS: dict[type, Callable[[State, Any], None]] = {
     c.HandOver: configuration.hand_over,
     c.ConfigureSession: configuration.configure,
     c.BustTrade: configuration.bust,
-    c.Tick: phases.tick,
+    c.Tick: timetable.tick,
     c.SetPhase: phases.set_phase,
     c.Uncross: phases.uncross,
     c.Halt: phases.halt,
-    c.Resume: phases.resume,
-    c.Redrive: phases.redrive,
+    c.Resume: supervision.resume,
+    c.Redrive: supervision.redrive,
     c.PlaceOrder: orders.place,
     c.CancelOrder: orders.cancel,
     c.ReplaceOrder: orders.replace,
     c.MassCancel: orders.mass_cancel,
     c.Logon: orders.logon,
     c.Disconnect: orders.disconnect,
-    c.IndexLevel: _not_used,
-    c.Trip: _not_used,
+    c.IndexLevel: circuit_breaker.index_level,
+    c.Trip: circuit_breaker.trip,
 }
 assert set(_HANDLERS) == set(c.COMMAND_KINDS.values()), "every command has a handler"

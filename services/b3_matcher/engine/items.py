@@ -1,4 +1,4 @@
-"""The things a state is made of: orders, used-up ids, participants, trades, instruments, the market.
+"""The things a state is made of: orders, used-up ids, participants, trades, instruments.
 
 Each can give an image of what may change in it, take one back, and say which facts the state hash covers.
 Invariants: an id stays known for ever, as an `Order` while it lives and as a small `Ended` afterwards; entry numbers
@@ -11,14 +11,30 @@ from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any
 
-from mybroker.contracts.commands import InstrumentConfig, SessionConfig
+from mybroker.contracts.commands import InstrumentConfig
 from mybroker.domain.order import OrderType, SelfTradePrevention, Side, TimeInForce
 from mybroker.domain.phase import Phase
-from mybroker.domain.rules import Rules
-from services.b3_matcher.engine.book import Ladder
+from mybroker.domain.rules import Bands, Rules
+from services.b3_matcher.engine.book import Ladder, StopLadder
 
-ABSENT, ENDED, RESTING, PARKED = -1, 0, 1, 2
-"""An order's state: not there (yet), gone, in the book, waiting outside the book for an auction to join."""
+ABSENT, ENDED, RESTING, PARKED, STOPPED, TRIGGERED = -1, 0, 1, 2, 3, 4
+"""An order's state: not there (yet), gone, in the book; outside the book: waiting for an auction to join, for its stop
+price, or (set off already) for its turn to enter."""
+
+_ORDER_CHANGES = (
+    "state",
+    "type",
+    "tif",
+    "price",
+    "quantity",
+    "cum",
+    "leaves",
+    "shown",
+    "protection",
+    "revision",
+    "entry",
+)
+_order_image = attrgetter(*_ORDER_CHANGES)
 
 
 class Order:
@@ -27,6 +43,7 @@ class Order:
     __slots__ = (
         "account",
         "cum",
+        "display",
         "entry",
         "expires",
         "hashed",
@@ -38,9 +55,11 @@ class Order:
         "protection",
         "quantity",
         "revision",
+        "shown",
         "side",
         "stamp",
         "state",
+        "stop",
         "stp",
         "tif",
         "type",
@@ -62,6 +81,8 @@ class Order:
         stp: SelfTradePrevention,
         expires: str | None,
         revision: int,
+        stop: int | None = None,
+        display: int | None = None,
     ) -> None:
         self.member = member
         self.instrument = instrument
@@ -78,6 +99,10 @@ class Order:
         self.stp = stp
         self.expires = expires
         self.revision = revision
+        self.stop = stop
+        self.display = display
+        self.shown = 0
+        """Of an iceberg in the book: the shares it shows."""
         self.entry = 0
         self.state = ENDED
         self.stamp = -1
@@ -85,33 +110,13 @@ class Order:
 
     def image(self) -> tuple[Any, ...]:
         """Return what may change."""
-        return (
-            self.state,
-            self.type,
-            self.tif,
-            self.price,
-            self.quantity,
-            self.cum,
-            self.leaves,
-            self.protection,
-            self.revision,
-            self.entry,
-        )
+        image: tuple[Any, ...] = _order_image(self)
+        return image
 
     def restore(self, image: tuple[Any, ...]) -> None:
         """Put a before-image back."""
-        (
-            self.state,
-            self.type,
-            self.tif,
-            self.price,
-            self.quantity,
-            self.cum,
-            self.leaves,
-            self.protection,
-            self.revision,
-            self.entry,
-        ) = image
+        for name, value in zip(_ORDER_CHANGES, image, strict=True):
+            setattr(self, name, value)
         if self.state == ABSENT:
             del self.member.orders[self.order_id]
 
@@ -123,16 +128,19 @@ class Order:
             self.order_id,
             self.account,
             self.instrument.ticker,
-            self.side.value,
-            self.stp.value,
+            self.side._value_,
+            self.stp._value_,
             self.expires,
             self.state,
-            self.type.value,
-            self.tif.value,
+            self.type._value_,
+            self.tif._value_,
             self.price,
             self.quantity,
             self.cum,
             self.leaves,
+            self.stop,
+            self.display,
+            self.shown,
             self.protection,
             self.revision,
             self.entry,
@@ -253,9 +261,20 @@ _INSTRUMENT_CHANGES = (
     "halted",
     "quarantined",
     "call_pending",
+    "call_ends_ns",
+    "call_changed_ns",
+    "call_extensions",
+    "call_protections",
     "theoretical",
     "entries",
     "book_seq",
+    "day",
+    "day_closed",
+    "official_close",
+    "static_step",
+    "recent",
+    "recent_value",
+    "recent_shares",
     "trades",
     "day_trades",
     "day_shares",
@@ -270,14 +289,23 @@ _instrument_image = attrgetter(*_INSTRUMENT_CHANGES)
 class Instrument:
     """One ticker: its book, its phase, its day."""
 
-    __slots__ = (*_INSTRUMENT_CHANGES, "asks", "bids", "hashed", "parked", "stamp", "ticker")
+    __slots__ = (
+        *_INSTRUMENT_CHANGES,
+        "asks",
+        "bands",
+        "bids",
+        "buy_stops",
+        "hashed",
+        "parked",
+        "sell_stops",
+        "stamp",
+        "ticker",
+        "triggered",
+    )
 
     def __init__(self, config: InstrumentConfig, rules: Rules) -> None:
         self.ticker = config.ticker
-        self.bids = Ladder(1)
-        self.asks = Ladder(-1)
-        self.parked: dict[int, Order] = {}
-        """Orders for a later auction (at_the_close, good_for_auction), oldest first."""
+        self.clear_books()
         self.trades: dict[str, Trade] = {}
         self.stamp = -1
         self.hashed = 0
@@ -293,6 +321,22 @@ class Instrument:
         self.quarantined = False
         self.call_pending = False
         """A call collected orders that were not uncrossed yet."""
+        self.call_ends_ns: int | None = None
+        """When a call of its own ends: an auction, or a call that was extended."""
+        self.call_changed_ns: int | None = None
+        """When last something changed that may extend the call."""
+        self.call_extensions = 0
+        self.call_protections = 0
+        self.day: str | None = None
+        """The business date it trades or traded last; a quarantined instrument may be a day behind its market."""
+        self.day_closed = False
+        self.official_close: int | None = None
+        """The price at the end of the closing call."""
+        self.static_step = 0
+        self.recent: tuple[tuple[int, int, int], ...] = ()
+        """(session time, price x shares, shares) of the last trades, for the mean price; one entry a tick."""
+        self.recent_value = 0
+        self.recent_shares = 0
         self.theoretical = NO_THEORETICAL
         self.entries = 0
         self.book_seq = 0
@@ -311,22 +355,59 @@ class Instrument:
         if config.quantity_max_shares is not None:
             limits.append(config.quantity_max_shares)
         self.quantity_max = min(limits)
+        self.bands = bands_of(rules, config.group)
+
+    def clear_books(self) -> None:
+        """Make the indexes over the orders empty."""
+        self.bids = Ladder(1)
+        self.asks = Ladder(-1)
+        self.parked: dict[int, Order] = {}
+        """Orders for a later auction (at_the_close, good_for_auction), oldest first."""
+        self.buy_stops = StopLadder(-1)
+        self.sell_stops = StopLadder(1)
+        self.triggered: dict[int, Order] = {}
+        """Stops that were set off, in the order in which they enter."""
+
+    def live(self) -> list[Order]:
+        """Return every order that lives, by entry number."""
+        orders = [
+            *self.bids.orders(),
+            *self.asks.orders(),
+            *self.parked.values(),
+            *self.buy_stops.orders.values(),
+            *self.sell_stops.orders.values(),
+            *self.triggered.values(),
+        ]
+        return sorted(orders, key=_entry_of)
 
     @property
     def centre(self) -> int | None:
         """The last trade, else the adjusted close: what bands and auctions look to."""
         return self.last_price if self.last_price is not None else self.reference
 
+    @property
+    def closing_price(self) -> int | None:
+        """The price at the end of the closing call, else the last trade, else the reference."""
+        return self.centre if self.official_close is None else self.official_close
+
     def book_side(self, side: Side) -> Ladder:
         """Return the ladder where orders of this side rest."""
         return self.bids if side is Side.BUY else self.asks
 
+    def stop_side(self, side: Side) -> StopLadder:
+        """Return the ladder where stops of this side wait."""
+        return self.buy_stops if side is Side.BUY else self.sell_stops
+
     def place(self, order: Order) -> None:
-        """Enter a resting or parked order into the index that belongs to its state."""
+        """Enter a live order into the index that belongs to its state."""
         if order.state == RESTING:
             self.book_side(order.side).add(order)
-        else:
+        elif order.state == PARKED:
             self.parked[order.entry] = order
+        elif order.state == STOPPED:
+            self.stop_side(order.side).add(order)
+        else:
+            self.triggered[order.entry] = order
 
     def image(self) -> tuple[Any, ...]:
         """Return what may change; the books follow from the orders."""
@@ -350,14 +431,17 @@ class Instrument:
             self.quantity_max,
             self.reference,
             self.last_price,
-            self.phase.value,
-            None if self.own_phase is None else self.own_phase.value,
+            self.phase._value_,
+            None if self.own_phase is None else self.own_phase._value_,
             self.halted,
             self.quarantined,
             self.call_pending,
+            (self.call_ends_ns, self.call_changed_ns, self.call_extensions, self.call_protections),
             self.theoretical,
             self.entries,
             self.book_seq,
+            (self.day, self.day_closed, self.official_close, self.static_step),
+            (self.recent, self.recent_value, self.recent_shares),
             self.day_trades,
             self.day_shares,
             self.day_cents,
@@ -367,56 +451,11 @@ class Instrument:
         )
 
 
-_MARKET_CHANGES = (
-    "log_id",
-    "owner",
-    "epoch",
-    "engine_version_wanted",
-    "revision",
-    "config",
-    "now_ns",
-    "phase",
-    "halted",
-    "day_over",
-)
-_market_image = attrgetter(*_MARKET_CHANGES)
+def bands_of(rules: Rules, group: str) -> Bands:
+    """Return a group's row of the bands' table; what belongs to no group is as `other`."""
+    rows = dict(rules.bands_by_group)
+    return rows.get(group) or rows.get("other") or Bands()
 
 
-class Market:
-    """What all instruments share."""
-
-    __slots__ = (*_MARKET_CHANGES, "hashed", "stamp")
-
-    def __init__(self, engine_version: int) -> None:
-        self.log_id: str | None = None
-        self.owner = ""
-        self.epoch = -1
-        self.engine_version_wanted = engine_version
-        self.revision = 0
-        self.config: SessionConfig | None = None
-        self.now_ns = 0
-        self.phase = Phase.CLOSED
-        self.halted = False
-        self.day_over = False
-        self.stamp = -1
-        self.hashed = 0
-
-    @property
-    def effective_phase(self) -> Phase:
-        """The phase the market is seen in: a halt hides the schedule's phase, except closed."""
-        return Phase.HALTED if self.halted and self.phase is not Phase.CLOSED else self.phase
-
-    def image(self) -> tuple[Any, ...]:
-        """Return what may change."""
-        image: tuple[Any, ...] = _market_image(self)
-        return image
-
-    def restore(self, image: tuple[Any, ...]) -> None:
-        """Put a before-image back."""
-        for name, value in zip(_MARKET_CHANGES, image, strict=True):
-            setattr(self, name, value)
-
-    def canonical(self) -> tuple[object, ...]:
-        """Return what the hash covers: not the log's id, the owner, its epoch or the engine version."""
-        date = "" if self.config is None else self.config.business_date
-        return ("market", self.revision, date, self.now_ns, self.phase.value, self.halted, self.day_over)
+def _entry_of(order: Order) -> int:
+    return order.entry

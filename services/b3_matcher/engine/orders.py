@@ -24,9 +24,9 @@ from mybroker.contracts.events import (
 from mybroker.domain.order import CancelReason, TimeInForce
 from mybroker.domain.phase import CALL_PHASES, CONTINUOUS_PHASES, PHASES_THAT_ACCEPT_CANCELS
 from mybroker.domain.refusal import RejectReason
-from services.b3_matcher.engine import admission, trading
+from services.b3_matcher.engine import admission, continuous, trading
 from services.b3_matcher.engine.guard import guarded
-from services.b3_matcher.engine.items import ENDED, PARKED, RESTING, Ended, Instrument, Member, Order
+from services.b3_matcher.engine.items import ENDED, RESTING, TRIGGERED, Ended, Instrument, Member, Order
 from services.b3_matcher.engine.state import State
 
 _FOK = TimeInForce.FOK
@@ -70,6 +70,8 @@ def place(state: State, command: PlaceOrder) -> None:
         stp=state.rules.stp if command.self_trade_prevention is None else command.self_trade_prevention,
         expires=command.expires,
         revision=command.revision or 0,
+        stop=command.stop_price_ticks,
+        display=command.display_quantity_shares,
     )
     state.know(order)
     state.touch(instrument)
@@ -108,17 +110,20 @@ def _enter(state: State, instrument: Instrument, order: Order, min_quantity: int
     if admission.waits_for_auction(order.tif, instrument.phase):
         trading.park(state, order)
         return
+    if order.stop is not None:
+        trading.wait_for_stop(state, order)
+        return
     if instrument.phase in CALL_PHASES:
         trading.rest(state, order)
         trading.update_theoretical(state, instrument)
         return
-    if order.tif is _FOK and trading.fillable_shares(order) < order.quantity:
+    if order.tif is _FOK and continuous.fillable_shares(state, order) < order.quantity:
         trading.cancel_rest(state, order, CancelReason.FOK)
         return
-    if min_quantity is not None and trading.fillable_shares(order) < min_quantity:
+    if min_quantity is not None and continuous.fillable_shares(state, order) < min_quantity:
         trading.cancel_rest(state, order, CancelReason.MIN_QUANTITY)
         return
-    trading.trade_and_settle_the_rest(state, order)
+    continuous.trade_and_settle_the_rest(state, order)
 
 
 def cancel(state: State, command: CancelOrder) -> None:
@@ -179,12 +184,14 @@ def _apply_replace(state: State, command: ReplaceOrder, order: Order) -> None:
     price = order.price if command.price_ticks is None else command.price_ticks
     quantity = order.quantity if command.quantity_shares is None else command.quantity_shares
     tif = order.tif if command.time_in_force is None else command.time_in_force
+    in_call = instrument.phase in CALL_PHASES
     if quantity <= order.cum:
         trading.cancel_rest(state, order, CancelReason.REPLACED_TO_FILLED)
     elif price == order.price and tif is order.tif and quantity <= order.quantity:
         _keep_place(state, command, order, quantity)
     else:
-        was_parked = order.state == PARKED
+        where = order.state
+        given = trading.allotted(instrument, order) if in_call else []
         trading.take_out(state, order)
         order.price = price
         order.tif = tif
@@ -193,14 +200,27 @@ def _apply_replace(state: State, command: ReplaceOrder, order: Order) -> None:
         if command.protection_price_ticks is not None:
             order.protection = command.protection_price_ticks
         _say_replaced(state, order, kept_priority=False)
-        if was_parked:
-            trading.park(state, order)
+        if where != RESTING:
+            _wait_again(state, order, where)
         elif instrument.phase in CONTINUOUS_PHASES:
-            trading.trade_and_settle_the_rest(state, order)
+            continuous.trade_and_settle_the_rest(state, order)
         else:
             trading.rest(state, order)
-    if instrument.phase in CALL_PHASES:
+            if in_call and trading.allotted(instrument, order) != given:
+                instrument.call_changed_ns = state.market.now_ns
+    if in_call:
         trading.update_theoretical(state, instrument)
+
+
+def _wait_again(state: State, order: Order, where: int) -> None:
+    """Put an order back to where it waits outside the book, as the newest there."""
+    instrument = order.instrument
+    instrument.entries = order.entry = instrument.entries + 1
+    order.state = where
+    state.live_orders += 1
+    instrument.place(order)
+    if where == TRIGGERED:
+        state.to_settle[instrument.ticker] = instrument
 
 
 def _keep_place(state: State, command: ReplaceOrder, order: Order, quantity: int) -> None:
@@ -210,11 +230,12 @@ def _keep_place(state: State, command: ReplaceOrder, order: Order, quantity: int
     order.quantity = quantity
     if order.state == RESTING:
         order.instrument.book_side(order.side).reduce(order, less)
+        order.shown = min(order.shown, order.leaves)
     else:
         order.leaves -= less
     _say_replaced(state, order, kept_priority=True)
     if order.state == RESTING and less:
-        trading.show(state, order, order.leaves)
+        trading.show(state, order, trading.visible_shares(order))
 
 
 def _say_replaced(state: State, order: Order, *, kept_priority: bool) -> None:
@@ -303,12 +324,8 @@ def _cancel_all(
     if instrument.phase not in PHASES_THAT_ACCEPT_CANCELS:
         return
     in_call = instrument.phase in CALL_PHASES
-    mine = [
-        order
-        for order in (*instrument.bids.orders(), *instrument.asks.orders(), *instrument.parked.values())
-        if order.member is member and account in {None, order.account}
-    ]
-    for order in trading.by_arrival(mine):
+    mine = [order for order in instrument.live() if order.member is member and account in {None, order.account}]
+    for order in mine:
         if in_call and trading.is_locked(order):
             continue
         if reason is CancelReason.DISCONNECT and order.tif in _KEPT_ON_DISCONNECT:

@@ -11,8 +11,8 @@ from typing import Any
 
 from mybroker.contracts.events import Event, OrderRef
 from mybroker.domain.rules import Rules
-from services.b3_matcher.engine.book import Ladder
-from services.b3_matcher.engine.items import ABSENT, ENDED, Ended, Instrument, Market, Member, Order, Trade
+from services.b3_matcher.engine.items import ABSENT, ENDED, Ended, Instrument, Member, Order, Trade
+from services.b3_matcher.engine.market import Market
 
 JOURNAL_LENGTH_MAX = 20_000
 """Between commands a longer journal is folded into the hash, so it cannot grow with the day."""
@@ -33,6 +33,7 @@ class State:
         "phase_changed",
         "rules",
         "stamp",
+        "to_settle",
         "trade_index",
     )
 
@@ -48,6 +49,8 @@ class State:
         self.offset = -1
         self.trade_index = 0
         self.phase_changed = False
+        self.to_settle: dict[str, Instrument] = {}
+        """Instruments whose triggered stops may enter once the command is through."""
         self.hash_total = 0
 
     def begin(self, offset: int) -> None:
@@ -56,6 +59,8 @@ class State:
         self.out = []
         self.trade_index = 0
         self.phase_changed = False
+        if self.to_settle:
+            self.to_settle = {}
 
     def touch(self, item: Order | Ended | Member | Instrument | Trade | Market) -> None:
         """Keep an item's image before it changes; once per command is enough."""
@@ -127,9 +132,7 @@ class State:
 
     def rebuild(self, instrument: Instrument) -> None:
         """Make an instrument's books again from its orders; slow, for an undo and for loading only."""
-        instrument.bids = Ladder(1)
-        instrument.asks = Ladder(-1)
-        instrument.parked = {}
+        instrument.clear_books()
         for order in self.live_orders_of(instrument):
             instrument.place(order)
 

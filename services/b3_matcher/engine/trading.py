@@ -6,32 +6,34 @@ change of a visible order `show` says what is now visible of it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from mybroker.contracts.events import (
     AuctionUncrossed,
     BookEntry,
     OrderCancelled,
-    OrderRested,
     TheoreticalChanged,
     TradeExecuted,
     TradeSide,
 )
 from mybroker.domain.money import notional_cents
-from mybroker.domain.order import Aggressor, CancelReason, OrderType, SelfTradePrevention, Side, TimeInForce
+from mybroker.domain.order import Aggressor, CancelReason, Side, TimeInForce
 from services.b3_matcher.engine.auction import Interest, Uncrossing, uncrossing
+from services.b3_matcher.engine.bands import note_print, note_trade
 from services.b3_matcher.engine.book import Ladder
-from services.b3_matcher.engine.items import ENDED, NO_THEORETICAL, PARKED, RESTING, Instrument, Order, Trade
+from services.b3_matcher.engine.items import (
+    ENDED,
+    NO_THEORETICAL,
+    PARKED,
+    RESTING,
+    STOPPED,
+    TRIGGERED,
+    Instrument,
+    Order,
+    Trade,
+)
 from services.b3_matcher.engine.state import State
 
 # An attribute of an enum costs as much as a small function; the hot path reads these instead.
 _BUY = Side.BUY
-_STP_NONE = SelfTradePrevention.NONE
-_STP_AGGRESSOR = SelfTradePrevention.CANCEL_AGGRESSOR
-_STP_RESTING = SelfTradePrevention.CANCEL_RESTING
-_IOC = TimeInForce.IOC
-_AGGRESSOR_BUY = Aggressor.BUY
-_AGGRESSOR_SELL = Aggressor.SELL
 
 
 def show(state: State, order: Order, shares: int) -> None:
@@ -57,7 +59,51 @@ def rest(state: State, order: Order) -> None:
     order.state = RESTING
     state.live_orders += 1
     (instrument.bids if order.side is _BUY else instrument.asks).add(order)
-    show(state, order, order.leaves)
+    shown = order.leaves
+    if order.display is not None:
+        order.shown = shown = min(order.display, shown)
+    show(state, order, shown)
+
+
+def visible_shares(order: Order) -> int:
+    """Return what the public may see of a resting order."""
+    return order.leaves if order.display is None else order.shown
+
+
+def _refill(state: State, order: Order) -> None:
+    """Let an iceberg show its next part, from the back of its queue."""
+    instrument = order.instrument
+    show(state, order, 0)
+    ladder = instrument.book_side(order.side)
+    ladder.remove(order)
+    instrument.entries = order.entry = instrument.entries + 1
+    assert order.display is not None, f"{order.order_id} is an iceberg"
+    order.shown = min(order.display, order.leaves)
+    ladder.add(order)
+    show(state, order, order.shown)
+
+
+def wait_for_stop(state: State, order: Order) -> None:
+    """Let a stop wait outside the book for its price; one that lies at or before the last trade is set off at once."""
+    instrument = order.instrument
+    instrument.entries = order.entry = instrument.entries + 1
+    order.state = STOPPED
+    state.live_orders += 1
+    instrument.stop_side(order.side).add(order)
+    if instrument.last_price is not None:
+        _set_off(state, instrument, instrument.last_price)
+
+
+def _set_off(state: State, instrument: Instrument, price: int) -> None:
+    """Set off the stops that a trade at this price reaches: buys, then sells, the nearest and then the oldest first."""
+    for ladder in (instrument.buy_stops, instrument.sell_stops):
+        while (order := ladder.next_at(price)) is not None:
+            state.touch(order)
+            ladder.remove(order)
+            instrument.entries = order.entry = instrument.entries + 1
+            order.state = TRIGGERED
+            instrument.triggered[order.entry] = order
+            state.to_settle[instrument.ticker] = instrument
 
 
 def park(state: State, order: Order) -> None:
@@ -70,13 +116,17 @@ def park(state: State, order: Order) -> None:
 
 
 def take_out(state: State, order: Order) -> None:
-    """Take a live order out of the book or out of its parking place, with its shares."""
+    """Take a live order out of the book or out of its waiting place, with its shares."""
     instrument = order.instrument
     if order.state == RESTING:
         (instrument.bids if order.side is _BUY else instrument.asks).remove(order)
         show(state, order, 0)
-    else:
+    elif order.state == PARKED:
         del instrument.parked[order.entry]
+    elif order.state == STOPPED:
+        instrument.stop_side(order.side).remove(order)
+    else:
+        del instrument.triggered[order.entry]
     order.state = ENDED
     state.live_orders -= 1
 
@@ -147,9 +197,22 @@ def fill(
         )
     )
     if filled_buy:
-        show(state, buy, buy.leaves)
+        _show_filled(state, buy)
     if filled_sell:
-        show(state, sell, sell.leaves)
+        _show_filled(state, sell)
+    if state.rules.bands:
+        note_trade(state, instrument, price, shares)
+    if instrument.buy_stops.keys or instrument.sell_stops.keys:
+        _set_off(state, instrument, price)
+
+
+def _show_filled(state: State, order: Order) -> None:
+    if order.display is None or order.leaves == 0:
+        show(state, order, order.leaves)
+    elif order.shown > 0:
+        show(state, order, order.shown)
+    else:
+        _refill(state, order)
 
 
 def _fill_side(state: State, ladder: Ladder, order: Order, shares: int) -> bool:
@@ -164,83 +227,9 @@ def _fill_side(state: State, ladder: Ladder, order: Order, shares: int) -> bool:
     if order.leaves == 0:
         order.state = ENDED
         state.live_orders -= 1
+    elif order.display is not None:
+        order.shown -= shares
     return True
-
-
-def match(state: State, order: Order) -> CancelReason | None:
-    """Trade an incoming order against the book while prices agree.
-
-    Returns the reason for which what is left must not go on, if there is one.
-    """
-    instrument = order.instrument
-    buying = order.side is _BUY
-    opposite = instrument.asks if buying else instrument.bids
-    aggressor = _AGGRESSOR_BUY if buying else _AGGRESSOR_SELL
-    worst = order.price if order.price is not None else order.protection
-    keys, sign = opposite.keys, opposite.sign
-    while order.leaves and keys:
-        price = keys[-1] * sign
-        if worst is not None and (price > worst if buying else price < worst):
-            break
-        resting = next(iter(opposite.levels[keys[-1]].orders.values()))
-        if resting.account == order.account and order.stp is not _STP_NONE:
-            if order.stp is not _STP_AGGRESSOR:
-                cancel_rest(state, resting, CancelReason.SELF_TRADE)
-            if order.stp is not _STP_RESTING:
-                return CancelReason.SELF_TRADE
-            continue
-        shares = min(order.leaves, resting.leaves)
-        if buying:
-            fill(state, instrument, order, resting, price, shares, aggressor)
-        else:
-            fill(state, instrument, resting, order, price, shares, aggressor)
-    return None
-
-
-def fillable_shares(order: Order) -> int:
-    """Return how many shares would trade at once, self-trade prevention included; changes nothing."""
-    buying = order.side is _BUY
-    opposite = order.instrument.asks if buying else order.instrument.bids
-    worst = order.price if order.price is not None else order.protection
-    shares = 0
-    for price, level in opposite.depth():
-        if shares >= order.leaves or (worst is not None and (price > worst if buying else price < worst)):
-            break
-        for resting in level.orders.values():
-            if resting.account != order.account or order.stp is _STP_NONE:
-                shares += resting.leaves
-            elif order.stp is not _STP_RESTING:
-                return min(shares, order.leaves)
-    return min(shares, order.leaves)
-
-
-def trade_and_settle_the_rest(state: State, order: Order) -> None:
-    """Match an order in continuous trading and give what is left its place."""
-    traded_before = order.cum
-    stopped = match(state, order)
-    if order.leaves == 0:
-        return
-    if stopped is not None:
-        cancel_rest(state, order, stopped)
-    elif order.tif is _IOC:
-        cancel_rest(state, order, CancelReason.IOC_REMAINDER)
-    elif order.price is not None:
-        rest(state, order)
-    elif order.cum == traded_before:
-        cancel_rest(state, order, CancelReason.NO_OPPOSITE_PRICE)
-    else:
-        order.type = OrderType.LIMIT
-        order.price = order.instrument.last_price
-        assert order.price is not None, f"{order.order_id} traded, so there is a last price"
-        state.out.append(
-            OrderRested(
-                order=state.reference(order),
-                ticker=order.instrument.ticker,
-                price_ticks=order.price,
-                leaves_shares=order.leaves,
-            )
-        )
-        rest(state, order)
 
 
 def indicative(state: State, instrument: Instrument) -> Uncrossing | None:
@@ -281,6 +270,7 @@ def update_theoretical(state: State, instrument: Instrument) -> None:
     if theoretical == instrument.theoretical:
         return
     instrument.theoretical = theoretical
+    instrument.call_changed_ns = state.market.now_ns
     price, quantity, imbalance = theoretical
     surplus = _BUY if imbalance > 0 else Side.SELL
     state.out.append(
@@ -317,6 +307,7 @@ def uncross(state: State, instrument: Instrument) -> None:
 def _print(state: State, instrument: Instrument, result: Uncrossing | None) -> None:
     if result is not None:
         _fill_all(state, instrument, result)
+        note_print(state, instrument, result.price_ticks)
     state.out.append(
         AuctionUncrossed(
             ticker=instrument.ticker,
@@ -361,10 +352,22 @@ def is_locked(order: Order) -> bool:
     return order.price >= theoretical if order.side is _BUY else order.price <= theoretical
 
 
-def by_arrival(orders: Iterable[Order]) -> list[Order]:
-    """Sort orders of one instrument by their entry numbers."""
-    return sorted(orders, key=_entry_of)
+def allotted(instrument: Instrument, but: Order) -> list[tuple[str, str, int]]:
+    """Return what the theoretical print gives to the orders of one order's side, that order left out.
 
-
-def _entry_of(order: Order) -> int:
-    return order.entry
+    Only a side with a surplus can give one order's shares to another while price, quantity and balance stay.
+    """
+    price, left, imbalance = instrument.theoretical
+    if price is None or (imbalance > 0) is not (but.side is _BUY):
+        return []
+    given: list[tuple[str, str, int]] = []
+    for order in instrument.book_side(but.side).orders():
+        if left == 0:
+            break
+        if not _takes(order, price):
+            continue
+        shares = min(left, order.leaves)
+        left -= shares
+        if order is not but:
+            given.append((order.member.name, order.order_id, shares))
+    return given

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 
 from mybroker.domain.order import Side
 from mybroker.domain.phase import Phase
+from services.b3_matcher.engine.book import Ladder
 from services.b3_matcher.engine.items import Instrument, Order
+from services.b3_matcher.engine.trading import visible_shares
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +37,7 @@ class BookView:
     bids: tuple[VisibleEntry, ...]
     asks: tuple[VisibleEntry, ...]
     bid_levels: tuple[tuple[int, int], ...]
-    """(price in ticks, shares), best first."""
+    """(price in ticks, visible shares), best first."""
     ask_levels: tuple[tuple[int, int], ...]
     open_price_ticks: int | None
     high_price_ticks: int | None
@@ -59,8 +61,8 @@ def book_view(instrument: Instrument) -> BookView:
         imbalance_shares=imbalance,
         bids=tuple(_visible(order) for order in instrument.bids.orders()),
         asks=tuple(_visible(order) for order in instrument.asks.orders()),
-        bid_levels=tuple((level_price, level.shares) for level_price, level in instrument.bids.depth()),
-        ask_levels=tuple((level_price, level.shares) for level_price, level in instrument.asks.depth()),
+        bid_levels=_levels(instrument.bids),
+        ask_levels=_levels(instrument.asks),
         open_price_ticks=instrument.day_open,
         high_price_ticks=instrument.day_high,
         low_price_ticks=instrument.day_low,
@@ -70,5 +72,13 @@ def book_view(instrument: Instrument) -> BookView:
     )
 
 
+def _levels(ladder: Ladder) -> tuple[tuple[int, int], ...]:
+    return tuple(
+        (price, sum(visible_shares(order) for order in level.orders.values())) for price, level in ladder.depth()
+    )
+
+
 def _visible(order: Order) -> VisibleEntry:
-    return VisibleEntry(entry=order.entry, side=order.side, price_ticks=order.price, quantity_shares=order.leaves)
+    return VisibleEntry(
+        entry=order.entry, side=order.side, price_ticks=order.price, quantity_shares=visible_shares(order)
+    )
