@@ -284,6 +284,9 @@ def _rules(fields: Fields, market_name: str) -> Rules:
         profile=profile,
         lot=lot if has_lot else None,
         bands=fields.boolean("bands", default=standard.bands),
+        # Off unless asked for: what they halt waits for a supervisor, and a session has one only if somebody is there.
+        auction_bands=fields.boolean("auctionBands", default=False),
+        extensions=fields.boolean("extensions", default=False),
         stp=fields.choice("stp", SelfTradePrevention, default=standard.stp),
         auction_candidates=fields.choice("auctionCandidates", AuctionCandidates, default=standard.auction_candidates),
         auction_interval=fields.choice("auctionInterval", AuctionInterval, default=standard.auction_interval),

@@ -88,6 +88,8 @@ class Rules:
     lot: int | None = None
     """Overrides every instrument's lot (shares) where given."""
     bands: bool = True
+    auction_bands: bool = True
+    """Where `bands` is on: the bands around each trade and the protection of a call, beside the rejection band."""
     bands_by_group: tuple[tuple[str, Bands], ...] = field(default=DEFAULT_BANDS)
     stp: SelfTradePrevention = SelfTradePrevention.CANCEL_AGGRESSOR
     """Used where an order names none."""
@@ -126,3 +128,8 @@ class Rules:
     hash_every_commands: int = 1_000
     book_every_commands: int = 2_000
     orders_live_max: int = 1_000_000
+
+    @property
+    def trades_have_bands(self) -> bool:
+        """Say whether a trade, not only an order's price, is held to a band."""
+        return self.bands and self.auction_bands

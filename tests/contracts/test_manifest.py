@@ -108,7 +108,7 @@ def test_every_field_of_the_design_is_read() -> None:
           - name: equities
             instruments: [PETR4, VALE3, ITUB4]
             shards: 2
-            rules: {profile: b3-equities, lot: 10, bands: false, stp: none, auctionCandidates: ticks}
+            rules: {profile: b3-equities, lot: 10, bands: false, stp: none, auctionCandidates: ticks, extensions: true}
           - name: fractional
             instruments: [PETR4F]
           ingestors:
@@ -137,6 +137,8 @@ def test_every_field_of_the_design_is_read() -> None:
     assert spec.hours == Hours(pre_open_minutes=570, open_minutes=600, closing_call_minutes=960, close_minutes=965)
     assert (equities.shards, equities.rules.lot, equities.rules.bands, equities.rules.stp) == (2, 10, False, "none")
     assert equities.rules.auction_candidates == "ticks"
+    assert (equities.rules.extensions, fractional.rules.extensions) == (True, False)
+    assert (equities.rules.auction_bands, fractional.rules.auction_bands) == (False, False)
     assert (fractional.is_fractional, equities.is_fractional) == (True, False)
     assert (spec.ingestors.file, spec.ingestors.lag_threshold) == ("days/recorded.jsonl", 50)
     assert spec.ingestors.lead_time_seconds == 5_400

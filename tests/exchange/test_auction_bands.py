@@ -51,6 +51,20 @@ def test_the_first_fill_that_would_leave_the_band_does_not_happen_and_the_rest_w
     assert desk.engine.phase() is Phase.OPEN
 
 
+def test_without_auction_bands_a_trade_may_go_as_far_as_the_rejection_band_lets_an_order():
+    desk = _desk(auction_bands=False)
+    play(
+        desk,
+        """
+        sell s1 100 @ 30.20            -> rests 100
+        sell s2 100 @ 30.80            -> rests 100
+        buy b1 300 @ 31.00             -> trades 100 @ 30.20 with s1, trades 100 @ 30.80 with s2, rests 100
+        buy b2 100 @ 37.00             -> price_outside_rejection_band
+        """,
+    )
+    assert desk.engine.phase("PETR4") is Phase.OPEN
+
+
 @pytest.mark.parametrize(
     ("group", "inside", "outside"),
     # ±1.5 %, ±3 %, ±8.5 %, ±4 % of 30.00; what belongs to no group is as other shares

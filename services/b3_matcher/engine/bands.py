@@ -100,7 +100,7 @@ def static_bp(rules: Rules, instrument: Instrument) -> int:
 def note_print(state: State, instrument: Instrument, price: int) -> None:
     """Step the static band out until an auction's price is inside it, and tell the bands."""
     rules, reference = state.rules, instrument.reference
-    if not rules.bands:
+    if not rules.trades_have_bands:
         return
     if reference is not None and abs(price - reference) > rules.auction_band_minimum_ticks:
         while abs(price - reference) * _BP > reference * static_bp(rules, instrument):
@@ -117,7 +117,7 @@ def tell(state: State, instrument: Instrument) -> None:
     centre, reference = instrument.centre, instrument.reference
     rejection = (None, None) if centre is None else _around(centre, instrument.bands.rejection_bp)
     static: tuple[int | None, int | None] = (None, None)
-    if reference is not None:
+    if reference is not None and state.rules.trades_have_bands:
         low, high = _around(reference, static_bp(state.rules, instrument))
         least = state.rules.auction_band_minimum_ticks
         static = (max(1, min(low, reference - least)), max(high, reference + least))
@@ -148,7 +148,7 @@ def is_inside_rejection_band(rules: Rules, instrument: Instrument, price: int) -
 def is_protection_hit(rules: Rules, instrument: Instrument) -> bool:
     """Say whether the theoretical price is too far from the last trade, else the reference, to print."""
     price, centre = instrument.theoretical[0], instrument.centre
-    if not rules.bands or price is None or centre is None:
+    if not rules.trades_have_bands or price is None or centre is None:
         return False
     row = instrument.bands
     band_bp = row.protection_auction_bp if instrument.phase is Phase.AUCTION else row.protection_call_bp

@@ -36,7 +36,7 @@ def match(state: State, order: Order) -> CancelReason | StatusReason | None:
     aggressor = _AGGRESSOR_BUY if buying else _AGGRESSOR_SELL
     worst = order.price if order.price is not None else order.protection
     keys, sign = opposite.keys, opposite.sign
-    corridor = Corridor(state, instrument) if state.rules.bands and keys else None
+    corridor = Corridor(state, instrument) if state.rules.trades_have_bands and keys else None
     inside = 0
     while order.leaves and keys:
         price = keys[-1] * sign
@@ -71,7 +71,7 @@ def fillable_shares(state: State, order: Order) -> int:
     instrument = order.instrument
     opposite = instrument.asks if buying else instrument.bids
     worst = order.price if order.price is not None else order.protection
-    corridor = Corridor(state, instrument) if state.rules.bands else None
+    corridor = Corridor(state, instrument) if state.rules.trades_have_bands else None
     shares = 0
     for price, level in opposite.depth():
         if shares >= order.leaves or (worst is not None and (price > worst if buying else price < worst)):

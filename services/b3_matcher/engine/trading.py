@@ -200,7 +200,7 @@ def fill(
         _show_filled(state, buy)
     if filled_sell:
         _show_filled(state, sell)
-    if state.rules.bands:
+    if state.rules.trades_have_bands:
         note_trade(state, instrument, price, shares)
     if instrument.buy_stops.keys or instrument.sell_stops.keys:
         _set_off(state, instrument, price)
