@@ -21,6 +21,7 @@ from mybroker.contracts.events import CommandIgnored, OrderAccepted, OwnerChange
 from mybroker.domain.order import Side
 from mybroker.runtime.frames import SequenceGap
 from mybroker.runtime.kafka import read_from
+from services.b3_matcher.engine.engine import ENGINE_VERSION
 from services.b3_matcher.shard import Shard
 from services.b3_matcher.snapshots import SnapshotFolder, SnapshotHeader
 from tests.matcher.kafka_market import TICKERS, EngineAlone, KafkaMarket, Service, kafka_alone, until
@@ -231,7 +232,7 @@ def write_snapshot_ahead(market: KafkaMarket, flow: Flow) -> None:
         shard.apply(record.offset, record.value or b"")
     header = SnapshotHeader(
         format=1,
-        engine_version=1,
+        engine_version=ENGINE_VERSION,
         log_id=shard.engine.log_id or "",
         seq=shard.seq,
         next_offset=shard.next_offset,
@@ -274,7 +275,7 @@ def test_another_engine_version_is_refused_and_says_what_to_do(market: KafkaMark
     other = market.matcher("next_engine_version")
     until("it says why", lambda: (other.get("/state")[1] or {}).get("message"))
     state = other.get("/state")[1]
-    assert state["message"].startswith("engine version: expected 1, was 2; ")
+    assert state["message"].startswith(f"engine version: expected {ENGINE_VERSION}, was {ENGINE_VERSION + 1}; ")
     assert "mybroker up --new-day" in state["message"]
     assert not other.is_ready()
     assert (market.command_count(), len(market.event_records())) == (commands, events), "it wrote into the logs"
