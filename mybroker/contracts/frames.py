@@ -40,7 +40,9 @@ class Frame:
     events: tuple[Event, ...]
 
 
-class _Wire(msgspec.Struct, frozen=True):
+class FrameHead(msgspec.Struct, frozen=True, kw_only=True):
+    """A frame's head without its events: enough to compare histories quickly."""
+
     log_id: str
     seq: int
     offset: int
@@ -48,9 +50,12 @@ class _Wire(msgspec.Struct, frozen=True):
     engine_version: int
     at_ns: int
     digest: str
-    events: msgspec.Raw
     part: int = 1
     last: bool = True
+
+
+class _Wire(FrameHead, frozen=True, kw_only=True):
+    events: msgspec.Raw
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,20 +159,6 @@ def join_parts(parts: Sequence[FramePart]) -> Frame:
         digest=first.digest,
         events=tuple(event for part in parts for event in part.frame.events),
     )
-
-
-class FrameHead(msgspec.Struct, frozen=True):
-    """A frame's head without its events: enough to compare histories quickly."""
-
-    log_id: str
-    seq: int
-    offset: int
-    epoch: int
-    engine_version: int
-    at_ns: int
-    digest: str
-    part: int = 1
-    last: bool = True
 
 
 _HEAD = msgspec.json.Decoder(FrameHead)
